@@ -1,0 +1,73 @@
+/* hv.h - a machine as the runtime sees it: spawn, create, plug, connect, pause, save, stop.
+ *
+ * The built-in machine is a forked, jailed process behind vmm/ctl.h. Requests are answered at once
+ * and waited for; what happens later (the guest ends, a stream opens or closes) comes through the
+ * callbacks, from the event loop. What the process says is checked: it may have been taken over.
+ *
+ * Owner's thread only. The descriptors given to a request stay the caller's unless stated. */
+#pragma once
+
+#include <sys/types.h>
+
+#include "amalgam/base/err.h"
+#include "amalgam/base/loop.h"
+#include "vmm/ctl.h"
+
+struct hv_vm;
+
+struct hv_callbacks {
+	/* The guest is over, or the machine process died (then how is CTL_EXIT_INTERNAL). Once. */
+	void (*exited)(void *arg, enum ctl_exit how, const char *why);
+	/* A stream from hv_connect() opened (code 0), or had its last byte delivered or given up
+	 * (closed = true; code as in ctl.h). */
+	void (*stream)(void *arg, uint64_t cookie, bool closed, int code);
+	void *arg;
+};
+
+struct hv_vm {
+	pid_t pid;          /* the machine process; 0 = none */
+	uint64_t start_time; /* of the pid, /proc/<pid>/stat field 22 */
+	int ctl_fd;
+	struct watch ctl;
+	bool watching;
+	bool over;          /* exited() was called */
+	struct hv_callbacks cb;
+};
+
+/* Fork the machine process; it jails itself and waits. The embedded kernel is inherited. */
+INTERNAL MUST_USE int hv_spawn(struct hv_vm *vm, struct err *e);
+
+/* From here on events are delivered on l. */
+INTERNAL MUST_USE int hv_watch(struct hv_vm *vm, struct loop *l, const struct hv_callbacks *cb,
+			       struct err *e);
+
+/* What to build. */
+struct hv_spec {
+	const struct ctl_create *create;
+	int kvm_fd;     /* open /dev/kvm */
+	int console_fd; /* where the serial console goes */
+	int memory_fd;  /* -1 = anonymous */
+	bool shared;    /* memory_fd is written to (template) */
+	int state_fd;   /* >= 0: restore */
+	bool run;
+};
+INTERNAL MUST_USE int hv_create(struct hv_vm *vm, const struct hv_spec *s, struct err *e);
+INTERNAL MUST_USE int hv_run(struct hv_vm *vm, struct err *e);
+INTERNAL MUST_USE int hv_pause(struct hv_vm *vm, struct err *e);
+/* memory_fd -1: the memory is in its shared file already; only holes are punched. */
+INTERNAL MUST_USE int hv_save(struct hv_vm *vm, int state_fd, int memory_fd, struct err *e);
+INTERNAL MUST_USE int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, bool read_only,
+				    struct err *e);
+INTERNAL MUST_USE int hv_detach(struct hv_vm *vm, unsigned slot, struct err *e);
+/* Stream between host descriptors (-1 = none; may be equal) and a guest port. Returns the host port
+ * in *host_port; cookie comes back in cb.stream. */
+INTERNAL MUST_USE int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd,
+				 uint64_t cookie, uint32_t *host_port, struct err *e);
+INTERNAL MUST_USE int hv_listen(struct hv_vm *vm, int listen_fd, struct err *e);
+
+/* Kill the process, reap it, release everything. Safe on a zeroed or half-made hv_vm. */
+INTERNAL void hv_stop(struct hv_vm *vm);
+
+/* The embedded kernel's and initramfs' bytes, for the template fingerprint. */
+INTERNAL void hv_asset(unsigned i, const void **p, size_t *n);
+#define HV_ASSETS 2

@@ -1,0 +1,120 @@
+/* ctl.h - the only door into a VMM process: fixed-size messages over a SOCK_SEQPACKET pair.
+ *
+ * The supervisor (hv/) sends one request at a time and reads one reply; descriptors ride along by
+ * SCM_RIGHTS. Unasked, the VMM sends events. The VMM opens nothing itself: whatever it reads, writes,
+ * maps or listens on came through here. It ends when the socket closes.
+ *
+ * Both ends are the same binary, so messages are plain structs; the supervisor still checks sizes and
+ * ranges of what comes back, because a VMM may have been taken over by its guest. */
+#pragma once
+
+#include "amalgam/base/err.h"
+#include "vmm/layout.h"
+
+enum ctl_op {
+	/* Make the machine; it does not run yet. fds: /dev/kvm, console log, then memory file and state
+	 * file as the flags say. */
+	CTL_CREATE = 1,
+	CTL_RUN,        /* start or continue the vCPUs */
+	CTL_PAUSE,      /* all vCPUs out of the guest, devices quiet */
+	CTL_SAVE,       /* paused: write state (fds[0]) and, with CTL_F_MEMORY, memory (fds[1]) */
+	CTL_ATTACH_BLK, /* fill a slot with a disk; fds[0] = image or block device */
+	CTL_DETACH,     /* empty a slot */
+	CTL_CONNECT,    /* open a vsock stream to a guest port; fds: host ends */
+	CTL_LISTEN,     /* fds[0] = listening Unix socket for hybrid CONNECT */
+	CTL_BALLOON,    /* ask the guest to give up `value` MiB */
+	CTL_STOP,       /* end the process */
+	CTL_EVENT = 100, /* VMM -> supervisor */
+};
+
+/* CTL_CREATE flags. */
+#define CTL_F_MEMORY  1u /* a memory file follows in fds */
+#define CTL_F_SHARED  2u /* map it shared (a template is being made), else copy-on-write */
+#define CTL_F_RESTORE 4u /* a state file follows in fds: restore instead of boot */
+#define CTL_F_RUN     8u /* run at once */
+/* CTL_ATTACH_BLK flags. */
+#define CTL_F_READONLY 1u
+/* CTL_CONNECT flags: which descriptors follow. One that serves both ways is sent once with both. */
+#define CTL_F_IN  1u /* the VMM reads it and sends to the guest */
+#define CTL_F_OUT 2u /* the VMM writes to it what the guest sends */
+#define CTL_F_BOTH 3u
+
+#define CTL_FINGERPRINT 32
+
+struct ctl_create {
+	uint64_t mem_bytes;
+	uint32_t vcpus;     /* exist now */
+	uint32_t max_vcpus; /* listed for the guest */
+	uint64_t seed;      /* for values two clones must not share (vsock ports) */
+	uint8_t fingerprint[CTL_FINGERPRINT]; /* stored in a saved state, demanded of a restored one */
+	char cmdline[LAYOUT_CMDLINE_MAX];
+};
+
+struct ctl_request {
+	uint32_t op;    /* enum ctl_op */
+	uint32_t flags;
+	uint32_t slot;  /* ATTACH, DETACH */
+	uint32_t port;  /* CONNECT: guest port */
+	uint64_t value; /* BALLOON: MiB; CONNECT: caller's cookie, returned in the event */
+	struct ctl_create create;
+};
+
+struct ctl_reply {
+	uint32_t op;
+	int32_t code;   /* 0 or negative errno */
+	uint64_t value; /* CONNECT: host port */
+	char msg[256];  /* why, when code is not 0 */
+};
+
+enum ctl_event_kind {
+	CTL_EV_EXIT = 1,  /* the guest is gone: msg says how, value = enum ctl_exit */
+	CTL_EV_CONNECTED, /* the guest accepted a CTL_CONNECT; value = cookie */
+	CTL_EV_CLOSED,    /* last word about a stream: every byte delivered or given up. value = cookie,
+			     code 0 in order, -ECONNREFUSED never opened, -ETIMEDOUT, -ECONNRESET */
+};
+
+enum ctl_exit {
+	CTL_EXIT_SHUTDOWN = 1, /* the guest asked for it */
+	CTL_EXIT_PANIC,        /* guest kernel panic */
+	CTL_EXIT_FAULT,        /* triple fault */
+	CTL_EXIT_INTERNAL,     /* KVM could not go on */
+};
+
+struct ctl_event {
+	uint32_t op; /* CTL_EVENT */
+	uint32_t kind;
+	int32_t code;
+	uint32_t pad;
+	uint64_t value;
+	char msg[256];
+};
+
+/* What either end may send back; read into this, look at op first. */
+union ctl_answer {
+	uint32_t op;
+	struct ctl_reply reply;
+	struct ctl_event event;
+};
+
+/* --- the VMM's side, for whoever forks it -------------------------------------------------------- */
+
+/* The embedded kernel and initramfs; borrowed for the life of the process. */
+struct ctl_image {
+	const uint8_t *kernel; /* packed by guest/kernel/pack.c */
+	size_t kernel_bytes;
+	const uint8_t *initrd;
+	size_t initrd_bytes;
+};
+
+/* In the freshly forked child: jail the process (jail.h) with root_fd, an empty directory, as its
+ * root, then serve ctl_fd until it closes. Never returns. */
+INTERNAL NORETURN void vmm_start(int root_fd, int ctl_fd, const struct ctl_image *image);
+
+/* Can this /dev/kvm run a guest with an operating system in it? Some offer the interface and cannot:
+ * runs a guest of a few instructions whose system call must arrive in ring 0. About a millisecond.
+ * kvm_fd stays the caller's. 0, or -ENODEV with a sentence. */
+INTERNAL MUST_USE int vmm_selftest(int kvm_fd, struct err *e);
+
+/* Append what of this host a snapshot depends on: CPU model and features as KVM offers them. */
+struct buf;
+INTERNAL MUST_USE int vmm_host_identity(int kvm_fd, struct buf *out, struct err *e);

@@ -1,0 +1,42 @@
+/* kvm.h - /dev/kvm: capabilities, one VM, its memory slots and event descriptors. KVM api.rst.
+ *
+ * Order of creation is not a matter of taste. On Linux 6.18 an in-kernel irqchip or an ioeventfd that
+ * exists before the first memory slot makes KVM_SET_USER_MEMORY_REGION wait two jiffies (7.6 ms at
+ * HZ=250), and an in-kernel PIC, IOAPIC or PIT makes closing the VM take 16 ms. Hence, always:
+ *
+ *   CREATE_VM -> memory slots -> split irqchip -> vCPUs -> CPUID -> state -> ioeventfds last
+ *
+ * tests/unit/vmm/test_kvm_order.c watches the system calls of a real clone for exactly that. */
+#pragma once
+
+#include <linux/kvm.h>
+
+#include "vmm/gmem.h"
+
+struct kvm {
+	int fd;     /* /dev/kvm */
+	int vm_fd;
+	size_t run_bytes;    /* size of struct kvm_run's mapping */
+	size_t xsave_bytes;  /* KVM_GET_XSAVE2 buffer; 4096 where only KVM_GET_XSAVE exists */
+	bool has_xcrs, has_xsave2, has_tsc_control, has_deadline;
+};
+
+/* Take an open /dev/kvm and check that this host has what we need; vm_fd is -1 then. The error names
+ * what is missing. kvm_fini() closes both. */
+INTERNAL MUST_USE int kvm_init(struct kvm *k, int kvm_fd, struct err *e);
+INTERNAL void kvm_fini(struct kvm *k);
+
+/* CREATE_VM, memory slots, split irqchip with `pins` IOAPIC pins. */
+INTERNAL MUST_USE int kvm_create_vm(struct kvm *k, const struct gmem *mem, unsigned pins,
+				    struct err *e);
+
+/* ioctl that retries EINTR; -errno. For KVM_RUN use ioctl(2) itself. */
+INTERNAL int kvm_ioctl(int fd, unsigned long request, void *arg);
+
+/* Guest writes of the 32-bit value `datamatch` at gpa become counts on fd (api.rst 4.59). */
+INTERNAL MUST_USE int kvm_ioeventfd(const struct kvm *k, gpa_t gpa, uint32_t datamatch, int fd,
+				    bool assign);
+
+/* Deliver one message-signalled interrupt (api.rst 4.71). Any thread. No routing table is needed for
+ * interrupts that we raise ourselves, so a clone does not pay for one. */
+INTERNAL void kvm_signal_msi(const struct kvm *k, uint32_t address_lo, uint32_t data);
