@@ -51,7 +51,8 @@ int gmem_init(struct gmem *m, uint64_t bytes, int fd, enum gmem_share share, str
 		return r;
 	if (fd < 0)
 		flags |= MAP_ANONYMOUS;
-	/* NORESERVE: a host with strict overcommit must not charge every clone for the whole RAM. */
+	/* NORESERVE: a host with strict overcommit must not charge every clone for the whole
+	 * RAM. */
 	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd, 0);
 	if (p == MAP_FAILED)
 		return err_set(e, -errno, "map %llu MiB of guest memory: %m",
@@ -129,20 +130,20 @@ int gmem_store16(const struct gmem *m, gpa_t gpa, uint16_t v)
 	return 0;
 }
 
-/* From this size on a clone's pages are replaced rather than reverted: below, every hole punched by a
- * fragmented guest would be a mapping of its own, and the process has 65530 of those
+/* From this size on a clone's pages are replaced rather than reverted: below, every hole punched by
+ * a fragmented guest would be a mapping of its own, and the process has 65530 of those
  * (vm.max_map_count) for everything. */
 #define GMEM_REPLACE_MIN MIB(2)
 
 static int gmem_drop(const struct gmem *m, void *p, size_t len)
 {
-	/* Shared: a hole in the file. A file system that cannot do that keeps the pages; to put other
-	 * memory over them would cut the guest off from the file. */
+	/* Shared: a hole in the file. A file system that cannot do that keeps the pages; to put
+	 * other memory over them would cut the guest off from the file. */
 	if (m->shared)
 		return madvise(p, len, MADV_REMOVE) < 0 ? -errno : 0;
-	/* Over a private file mapping DONTNEED gives our copy back and the template's page shows again.
-	 * Fresh anonymous memory is better for large ranges: to touch it costs no copy, and no page in
-	 * the template where that has a hole. */
+	/* Over a private file mapping DONTNEED gives our copy back and the template's page shows
+	 * again. Fresh anonymous memory is better for large ranges: to touch it costs no copy, and
+	 * no page in the template where that has a hole. */
 	if (m->fd >= 0 && len >= GMEM_REPLACE_MIN &&
 	    mmap(p, len, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED)

@@ -72,7 +72,7 @@ static int vmm_create_vcpus(struct vmm *m, struct err *e)
 static int vmm_boot(struct vmm *m, struct err *e)
 {
 	AUTO_FREE struct cpuid_table *cpu = mem_zalloc(sizeof *cpu);
-	struct boot_entry entry;
+	struct boot_entry entry = { 0 };
 	int r;
 
 	if ((r = cpuid_supported(&m->kvm, cpu, e)) < 0)

@@ -45,7 +45,7 @@ static int vmm_do_attach_blk(struct vmm *m, const struct ctl_request *rq, int *f
 {
 	struct vblk_config cfg = { .fd = take_fd(&fds[0]),
 				   .read_only = rq->flags & CTL_F_READONLY };
-	struct vdev *d;
+	struct vdev *d = NULL;
 	int r;
 
 	snprintf(cfg.serial, sizeof cfg.serial, "spore-%u", rq->slot);
@@ -191,7 +191,7 @@ static void vmm_on_ctl(struct watch *w, uint32_t events)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	reply.op = rq.op;
-	snprintf(reply.msg, sizeof reply.msg, "%s", reply.code < 0 ? e.msg : "");
+	snprintf(reply.msg, sizeof reply.msg, "%.255s", reply.code < 0 ? e.msg : "");
 	vmm_send(m, &reply, sizeof reply);
 }
 
@@ -226,10 +226,20 @@ static NORETURN void vmm_refuse(int ctl_fd, const struct err *e)
 	_exit(1);
 }
 
+static void vmm_on_trap(int nr)
+{
+	struct ctl_event ev = { .op = CTL_EVENT, .kind = CTL_EV_EXIT, .value = CTL_EXIT_INTERNAL };
+
+	snprintf(ev.msg, sizeof ev.msg, "machine process made system call %d, which it may not", nr);
+	if (fd_send(JAIL_CTL_FD, &ev, sizeof ev, NULL, 0, 0) < 0)
+		_exit(2);
+}
+
 void vmm_start(int root_fd, int ctl_fd, const struct ctl_image *image)
 {
 	static struct vmm m; /* one machine per process; too large for a stack */
-	struct jail_spec jail = { .root_fd = root_fd, .ctl_fd = ctl_fd };
+	struct jail_spec jail = { .root_fd = root_fd, .ctl_fd = ctl_fd,
+				  .on_trap = vmm_on_trap };
 	struct err e = { 0 };
 	sigset_t none;
 

@@ -31,6 +31,7 @@ struct hv_vm {
 	struct watch ctl;
 	bool watching;
 	bool over;          /* exited() was called */
+	char why[128];      /* ... and with these words */
 	struct hv_callbacks cb;
 };
 
@@ -67,7 +68,3 @@ INTERNAL MUST_USE int hv_listen(struct hv_vm *vm, int listen_fd, struct err *e);
 
 /* Kill the process, reap it, release everything. Safe on a zeroed or half-made hv_vm. */
 INTERNAL void hv_stop(struct hv_vm *vm);
-
-/* The embedded kernel's and initramfs' bytes, for the template fingerprint. */
-INTERNAL void hv_asset(unsigned i, const void **p, size_t *n);
-#define HV_ASSETS 2

@@ -22,14 +22,6 @@ static const struct ctl_image *hv_image(void)
 	return &img;
 }
 
-void hv_asset(unsigned i, const void **p, size_t *n)
-{
-	const struct ctl_image *img = hv_image();
-
-	*p = i == 0 ? img->kernel : img->initrd;
-	*n = i == 0 ? img->kernel_bytes : img->initrd_bytes;
-}
-
 /* An empty directory that has no name any more: nothing can ever be made in it. */
 static int hv_empty_root(struct err *e)
 {
@@ -85,6 +77,7 @@ static void hv_over(struct hv_vm *vm, enum ctl_exit how, const char *why)
 	if (vm->over)
 		return;
 	vm->over = true;
+	snprintf(vm->why, sizeof vm->why, "%s", why);
 	if (vm->watching)
 		watch_stop(&vm->ctl);
 	if (vm->cb.exited)
@@ -185,7 +178,7 @@ static int hv_request(struct hv_vm *vm, struct ctl_request *rq, const int *fds, 
 	int r;
 
 	if (vm->over || vm->ctl_fd < 0)
-		return err_set(e, -ESRCH, "the machine is gone");
+		return err_set(e, -ESRCH, "%s", vm->over ? vm->why : "there is no machine");
 	reply = reply ? reply : &local;
 	sent = fd_send(vm->ctl_fd, rq, sizeof *rq, fds, n, 0);
 	if (sent < 0 && sent != -EPIPE)
@@ -196,7 +189,7 @@ static int hv_request(struct hv_vm *vm, struct ctl_request *rq, const int *fds, 
 	if (r < 0)
 		hv_died(vm);
 	if (r <= 0)
-		return err_set(e, -ESRCH, "the machine died");
+		return err_set(e, -ESRCH, "%s", vm->why);
 	if (reply->code < 0)
 		return err_set(e, reply->code, "%s", reply->msg);
 	return 0;

@@ -1,7 +1,7 @@
 /* filter.c - the VMM's system call allow-list, and the BPF program made from it.
  *
- * One table for all threads of the process. Anything not in it is SIGSYS: the handler writes the
- * number to stderr (the control plane reads it as the VMM's last word) and the process ends. seccomp(2);
+ * One table for all threads of the process. Anything not in it is SIGSYS: the number is reported to
+ * the supervisor as the process's last word, and it ends. seccomp(2);
  * Documentation/userspace-api/seccomp_filter.rst. */
 #include "vmm/jail/jail.h"
 
@@ -53,6 +53,7 @@ static const struct jail_call jail_calls[] = {
 	{ SYS_socketpair, JAIL_UNIX },
 	{ SYS_poll, JAIL_ANY },
 	{ SYS_epoll_ctl, JAIL_ANY },
+	{ SYS_epoll_create1, JAIL_ANY },
 	{ SYS_eventfd2, JAIL_ANY },
 	{ SYS_close, JAIL_ANY },
 	{ SYS_fcntl, JAIL_ANY },
@@ -220,21 +221,24 @@ static void jail_build(struct jail_program *p)
 	jail_return(p, SECCOMP_RET_TRAP);
 }
 
+static void (*jail_trap_hook)(int nr); /* a signal handler has no other way to know */
+
 static void jail_on_trap(int sig, siginfo_t *info, void *context)
 {
 	(void)sig;
 	(void)context;
-	/* stderr is /dev/null in a jail; a debug build leaves it open. */
-	dprintf(2, "spore-vmm: system call %d is not allowed\n", info->si_syscall);
+	if (jail_trap_hook)
+		jail_trap_hook(info->si_syscall);
 	_exit(128 + SIGSYS);
 }
 
-int jail_install_filter(struct err *e)
+int jail_install_filter(void (*on_trap)(int nr), struct err *e)
 {
 	struct sigaction sa = { .sa_sigaction = jail_on_trap, .sa_flags = SA_SIGINFO };
 	struct jail_program p;
 	struct sock_fprog prog = { .filter = p.insn };
 
+	jail_trap_hook = on_trap;
 	sigaction(SIGSYS, &sa, NULL);
 	jail_build(&p);
 	prog.len = p.n;

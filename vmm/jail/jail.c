@@ -15,17 +15,18 @@ static int jail_close_all(const struct jail_spec *spec, int *root_fd, struct err
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int ctl = fcntl(spec->ctl_fd, F_DUPFD_CLOEXEC, 10);
 
-	*root_fd = spec->root_fd >= 0 ? fcntl(spec->root_fd, F_DUPFD_CLOEXEC, 10) : -1;
-	if (null < 0 || ctl < 0 || (spec->root_fd >= 0 && *root_fd < 0))
+	*root_fd = fcntl(spec->root_fd, F_DUPFD_CLOEXEC, 10);
+	if (null < 0 || ctl < 0 || *root_fd < 0)
 		return err_set(e, -errno, "jail: descriptors: %m");
 	for (int fd = 0; fd < 3; fd++)
 		if (dup2(null, fd) < 0)
 			return err_set(e, -errno, "jail: stdio: %m");
 	if (dup2(ctl, JAIL_CTL_FD) < 0)
 		return err_set(e, -errno, "jail: control socket: %m");
-	if (*root_fd >= 0 && (*root_fd = dup2(*root_fd, JAIL_CTL_FD + 1)) < 0)
+	*root_fd = dup2(*root_fd, JAIL_CTL_FD + 1);
+	if (*root_fd < 0)
 		return err_set(e, -errno, "jail: root: %m");
-	fd_close_from(JAIL_CTL_FD + (*root_fd >= 0 ? 2 : 1));
+	fd_close_from(JAIL_CTL_FD + 2);
 	return 0;
 }
 
@@ -70,10 +71,10 @@ int jail_enter(const struct jail_spec *spec, struct err *e)
 	setsid();
 	if ((r = jail_close_all(spec, &root_fd, e)) < 0 || (r = jail_set_limits(e)) < 0)
 		return r;
-	if (!spec->no_drop && (r = jail_drop_root(root_fd, e)) < 0)
+	if ((r = jail_drop_root(root_fd, e)) < 0)
 		return r;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_set(e, -errno, "jail: no_new_privs: %m");
 	prctl(PR_SET_NAME, "spore-vmm");
-	return jail_install_filter(e);
+	return jail_install_filter(spec->on_trap, e);
 }

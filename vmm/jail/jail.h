@@ -13,7 +13,9 @@
 struct jail_spec {
 	int root_fd;  /* empty directory to be "/"; consumed */
 	int ctl_fd;   /* becomes JAIL_CTL_FD; everything else is closed */
-	bool no_drop; /* keep uid and root: for tests without privileges; seccomp still applies */
+	/* Told the number of a system call that is not allowed, from the signal handler; the process ends
+	 * when it returns. May only make calls that are. */
+	void (*on_trap)(int nr);
 };
 
 /* Where the control socket is afterwards. */
@@ -23,4 +25,4 @@ struct jail_spec {
 INTERNAL MUST_USE int jail_enter(const struct jail_spec *spec, struct err *e);
 
 /* filter.c: install the allow-list for this and all later threads. */
-INTERNAL MUST_USE int jail_install_filter(struct err *e);
+INTERNAL MUST_USE int jail_install_filter(void (*on_trap)(int nr), struct err *e);

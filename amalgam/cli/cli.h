@@ -1,0 +1,15 @@
+/* cli.h - what the commands share. Exit status: the container's own, or 125 when spore itself failed,
+ * 126 when the command cannot be executed, 127 when it is not found, as in Docker. */
+#pragma once
+
+#include "amalgam/base/err.h"
+
+#define CLI_FAILED 125
+
+/* Print "spore: <message>" on stderr and return CLI_FAILED. */
+INTERNAL int cli_fail(const struct err *e);
+/* /dev/kvm, opened, or -errno with what to do about it. */
+INTERNAL MUST_USE int cli_open_kvm(struct err *e);
+
+INTERNAL int cli_run(int argc, char **argv);
+INTERNAL int cli_factory(int argc, char **argv);

@@ -1,0 +1,475 @@
+/* cmd_run.c - spore run: one sandbox with one container in it, from the command line.
+ *
+ * Attached, this process is the sandbox's supervisor: it forwards signals and window sizes, waits, and
+ * exits with the command's status. Detached, a child of it is (see run_detach()). */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <termios.h>
+
+#include "amalgam/base/clock.h"
+#include "amalgam/base/fd.h"
+#include "amalgam/base/log.h"
+#include "amalgam/base/mem.h"
+#include "amalgam/base/path.h"
+#include "amalgam/base/proc.h"
+#include "amalgam/cli/cli.h"
+#include "amalgam/cli/opt.h"
+#include "amalgam/config/config.h"
+#include "amalgam/runtime/container.h"
+#include "amalgam/runtime/rundir.h"
+#include "amalgam/wire/oci_spec.h"
+
+struct run_options {
+	const char *block, *bundle, *name, *config, *cwd, *user;
+	bool terminal, detach, no_template, read_only, json_times, help;
+	uint64_t memory, cpus;
+	struct opt_list env;
+	char **args;
+};
+
+struct run {
+	struct run_options opt;
+	struct config cfg;
+	struct loop loop;
+	struct sandbox sandbox;
+	struct container container;
+	struct rundir_state state;
+	char *dir;              /* of the sandbox, heap; NULL until claimed */
+	int kvm_fd, block_fd, console_fd, listen_fd;
+	int out_fd;             /* detached: output.log; else -1 */
+	int signal_fd;
+	struct watch signals;
+	bool over;
+	bool tty_raw;
+	struct termios tty_before;
+	struct container_stdio io;
+	struct container_rootfs rootfs;
+	Grpc__Spec *spec;
+	uint64_t start_ns;
+};
+
+/* --- the terminal ------------------------------------------------------------------------------- */
+
+static void run_tty_raw(struct run *r)
+{
+	struct termios t;
+
+	if (tcgetattr(0, &r->tty_before) < 0)
+		return;
+	t = r->tty_before;
+	cfmakeraw(&t);
+	r->tty_raw = tcsetattr(0, TCSANOW, &t) == 0;
+}
+
+static void run_tty_restore(struct run *r)
+{
+	if (r->tty_raw)
+		tcsetattr(0, TCSADRAIN, &r->tty_before);
+	r->tty_raw = false;
+}
+
+static void run_tty_size(struct run *r)
+{
+	struct winsize w;
+	struct err ignored = { 0 };
+
+	if (r->io.terminal && ioctl(0, TIOCGWINSZ, &w) == 0 && w.ws_row)
+		agent_resize(&r->sandbox.agent, r->state.id, "", w.ws_row, w.ws_col, &ignored);
+}
+
+/* A description of our own, non-blocking, for a pipe or terminal that we share with others: changing
+ * O_NONBLOCK on theirs would surprise them. Anything else is handed on as it is. */
+static int run_reopen(int fd, int flags)
+{
+	char path[32];
+	struct stat st;
+	int own;
+
+	if (fstat(fd, &st) < 0 || (!S_ISFIFO(st.st_mode) && !isatty(fd)))
+		return fd;
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	own = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return own < 0 ? fd : own;
+}
+
+/* --- events --------------------------------------------------------------------------------------- */
+
+static void run_done(void *arg)
+{
+	struct run *r = arg;
+
+	r->over = true;
+	loop_stop(&r->loop);
+}
+
+static void run_on_gone(void *arg, enum ctl_exit how, const char *why)
+{
+	struct run *r = arg;
+
+	(void)how;
+	(void)why;
+	if (r->container.sandbox)
+		container_on_gone(&r->container);
+}
+
+static void run_on_stream(void *arg, uint64_t cookie, bool closed, int code)
+{
+	struct run *r = arg;
+	container_on_stream(&r->container, cookie, closed, code);
+}
+
+static void run_on_signal(struct watch *w, uint32_t events)
+{
+	struct run *r = container_of(w, struct run, signals);
+	struct signalfd_siginfo info;
+	struct err ignored = { 0 };
+
+	(void)events;
+	if (read(r->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
+		return;
+	if (info.ssi_signo == SIGWINCH)
+		run_tty_size(r);
+	else if (!r->container.exited)
+		agent_signal(&r->sandbox.agent, r->state.id, "", (int)info.ssi_signo, &ignored);
+}
+
+static int run_watch_signals(struct run *r, struct err *e)
+{
+	static const int wanted[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH };
+	sigset_t set;
+	int err;
+
+	sigemptyset(&set);
+	for (unsigned i = 0; i < ARRAY_LEN(wanted); i++)
+		sigaddset(&set, wanted[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	r->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (r->signal_fd < 0)
+		return err_set(e, -errno, "signalfd: %m");
+	err = watch_start(&r->loop, &r->signals, r->signal_fd, EPOLLIN, run_on_signal);
+	return err < 0 ? err_set(e, err, "signalfd: %s", strerror(-err)) : 0;
+}
+
+/* --- preparation: everything a person can get wrong is found before a machine exists --------------- */
+
+static int run_open_block(struct run *r, const char *path, struct err *e)
+{
+	bool ro = r->opt.read_only;
+	struct stat st;
+
+	r->block_fd = ro ? -1 : open(path, O_RDWR | O_CLOEXEC);
+	if (r->block_fd < 0 && (ro || errno == EACCES || errno == EROFS || errno == EPERM)) {
+		r->block_fd = open(path, O_RDONLY | O_CLOEXEC);
+		ro = true;
+	}
+	if (r->block_fd < 0 || fstat(r->block_fd, &st) < 0)
+		return err_set(e, -errno, "--block %s: %m", path);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return err_set(e, -EINVAL, "--block %s: neither a file nor a block device", path);
+	if (S_ISREG(st.st_mode) && st.st_size == 0)
+		return err_set(e, -EINVAL, "--block %s: empty file; make an image with: mke2fs -t ext4 -d "
+			       "DIRECTORY %s SIZE", path, path);
+	r->rootfs.fstype = container_detect_fs(r->block_fd, path, e);
+	if (!r->rootfs.fstype)
+		return e->code;
+	r->rootfs.read_only = ro || !strcmp(r->rootfs.fstype, "erofs");
+	r->rootfs.slot = SANDBOX_FIRST_SLOT;
+	/* One writer, or many readers: two guests with one ext4 mounted writable destroy it. The lock
+	 * belongs to the open file, so it lasts as long as the machine has it. */
+	if (flock(r->block_fd, (r->rootfs.read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0)
+		return err_set(e, -EBUSY, "--block %s: in use by another sandbox; use a copy, or "
+			       "--read-only for all of them", path);
+	return 0;
+}
+
+static int run_load_bundle(struct run *r, struct err *e)
+{
+	AUTO_FREE char *config = mem_printf("%s/config.json", r->opt.bundle);
+	AUTO_FREE char *root = NULL;
+	AUTO_BUF struct buf b = { 0 };
+	struct stat st;
+	int err = path_read(config, OCI_SPEC_MAX_BYTES, &b, e);
+
+	if (err < 0)
+		return err_wrap(e, "--bundle");
+	r->spec = oci_spec_parse(b.data, b.len, e);
+	if (!r->spec)
+		return err_wrap(e, "%s", config);
+	if (!r->spec->process)
+		return err_set(e, -EINVAL, "%s: process: missing", config);
+	if (!r->spec->root)
+		return err_set(e, -EINVAL, "%s: root: missing", config);
+	r->io.terminal = r->spec->process->terminal;
+	r->opt.read_only |= r->spec->root->readonly;
+	if (r->opt.block)
+		return run_open_block(r, r->opt.block, e);
+	root = r->spec->root->path[0] == '/' ? mem_strdup(r->spec->root->path) :
+					       mem_printf("%s/%s", r->opt.bundle, r->spec->root->path);
+	if (stat(root, &st) == 0 && S_ISDIR(st.st_mode))
+		return err_set(e, -ENOTSUP, "%s: root.path is a directory; give its image with --block "
+			       "(mke2fs -t ext4 -d %s IMAGE SIZE)", config, root);
+	return run_open_block(r, root, e);
+}
+
+static int run_default_spec(struct run *r, struct err *e)
+{
+	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	static char term[] = "TERM=xterm";
+	char *env[OPT_LIST_MAX + 4];
+	unsigned n = 0;
+	struct container_defaults d = { .args = r->opt.args, .env = env, .cwd = r->opt.cwd,
+					.hostname = r->state.id, .terminal = r->opt.terminal,
+					.read_only = r->rootfs.read_only };
+
+	env[n++] = path;
+	if (r->opt.terminal)
+		env[n++] = term;
+	for (unsigned i = 0; i < r->opt.env.n; i++)
+		env[n++] = r->opt.env.item[i];
+	env[n] = NULL;
+	r->io.terminal = r->opt.terminal;
+	r->spec = container_default_spec(&d, e);
+	return r->spec ? 0 : e->code;
+}
+
+static int run_check_options(struct run *r, struct err *e)
+{
+	const struct run_options *o = &r->opt;
+
+	if (!o->block && !o->bundle)
+		return err_set(e, -EINVAL, "run: no root filesystem; give --block FILE or --bundle DIR");
+	if (!o->bundle && !o->args[0])
+		return err_set(e, -EINVAL, "run: no command; put it after --");
+	if (o->terminal && o->detach)
+		return err_set(e, -EINVAL, "run: -t and -d exclude each other");
+	if (o->terminal && !isatty(0))
+		return err_set(e, -EINVAL, "run: -t, but standard input is no terminal");
+	for (unsigned i = 0; i < o->env.n; i++)
+		if (!strchr(o->env.item[i], '=') || o->env.item[i][0] == '=')
+			return err_set(e, -EINVAL, "--env %s: must be NAME=VALUE", o->env.item[i]);
+	return o->name ? rundir_check_id(o->name, e) : 0;
+}
+
+static int run_prepare(struct run *r, struct err *e)
+{
+	int err;
+
+	if ((err = config_load(&r->cfg, r->opt.config, e)) < 0 || (err = run_check_options(r, e)) < 0)
+		return err;
+	if (r->opt.name)
+		snprintf(r->state.id, sizeof r->state.id, "%s", r->opt.name);
+	else
+		rundir_make_id(r->state.id);
+	if (r->opt.bundle)
+		err = run_load_bundle(r, e);
+	else if ((err = run_open_block(r, r->opt.block, e)) == 0)
+		err = run_default_spec(r, e);
+	if (err < 0)
+		return err;
+	r->kvm_fd = cli_open_kvm(e);
+	return r->kvm_fd < 0 ? r->kvm_fd : 0;
+}
+
+/* --- the sandbox's own files ------------------------------------------------------------------------ */
+
+static int run_open_in_dir(struct run *r, const char *name, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("%s/%s", r->dir, name);
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	return fd < 0 ? err_set(e, -errno, "%s: %m", path) : fd;
+}
+
+/* The socket other commands reach this sandbox's guest through. */
+static int run_listen(struct run *r, struct err *e)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+	snprintf(a.sun_path, sizeof a.sun_path, "%s/agent.sock", r->dir);
+	r->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (r->listen_fd < 0 || bind(r->listen_fd, (struct sockaddr *)&a, sizeof a) < 0 ||
+	    listen(r->listen_fd, 16) < 0)
+		return err_set(e, -errno, "%s: %m", a.sun_path);
+	return 0;
+}
+
+static int run_save(struct run *r, enum rundir_status status, struct err *e)
+{
+	r->state.status = status;
+	r->state.clone = r->sandbox.is_clone;
+	r->state.vmm = r->sandbox.vm.pid;
+	r->state.vmm_start = r->sandbox.vm.start_time;
+	return rundir_save(r->dir, &r->state, e);
+}
+
+static int run_claim(struct run *r, struct err *e)
+{
+	int err;
+
+	if ((err = rundir_claim(r->state.id, &r->dir, e)) < 0)
+		return err;
+	r->state.supervisor = getpid();
+	r->state.supervisor_start = proc_start_time(getpid());
+	r->state.created_ns = clock_wall_ns();
+	r->state.command = mem_strdup(r->spec->process->n_args ? r->spec->process->args[0] : "");
+	if ((err = run_save(r, RUNDIR_CREATING, e)) < 0 || (err = run_listen(r, e)) < 0)
+		return err;
+	r->console_fd = run_open_in_dir(r, "console.log", e);
+	return r->console_fd < 0 ? r->console_fd : 0;
+}
+
+/* --- life ----------------------------------------------------------------------------------------------- */
+
+static int run_start(struct run *r, struct err *e)
+{
+	struct sandbox_disk disk = { r->block_fd, r->rootfs.read_only };
+	struct sandbox_events ev = { run_on_gone, run_on_stream, r };
+	struct sandbox_spec spec = {
+		.id = r->state.id,
+		.shape = template_default_shape(&r->cfg),
+		.use_template = r->cfg.enable_template && !r->opt.no_template,
+		.kvm_fd = r->kvm_fd,
+		.console_fd = r->console_fd,
+		.listen_fd = r->listen_fd,
+		.disks = &disk,
+		.ndisks = 1,
+	};
+	int err;
+
+	if (r->opt.memory)
+		spec.shape.mem_mib = r->opt.memory;
+	if (r->opt.cpus)
+		spec.shape.vcpus = (unsigned)r->opt.cpus;
+	spec.shape.max_vcpus = MAX(spec.shape.max_vcpus, spec.shape.vcpus);
+	if ((err = sandbox_start(&r->sandbox, &r->loop, &spec, &ev, e)) < 0)
+		return err;
+	r->container.done = run_done;
+	r->container.arg = r;
+	err = container_run(&r->container, &r->sandbox, r->state.id, r->spec, &r->rootfs, &r->io, e);
+	if (err < 0)
+		return r->sandbox.gone ? err_set(e, err, "%s", r->sandbox.why) : err;
+	run_tty_size(r);
+	return run_save(r, RUNDIR_RUNNING, e);
+}
+
+static void run_print_times(const struct run *r)
+{
+	const struct sandbox_times *t = &r->sandbox.t;
+	const struct {
+		const char *name;
+		uint64_t at;
+	} rows[] = {
+		{ "vmm_ready_us", t->vmm_ready },
+		{ "state_loaded_us", t->state_loaded },
+		{ "agent_answering_us", t->agent_answering },
+		{ "container_started_us", t->container_started },
+		{ "first_output_us", t->first_output },
+		{ "exit_us", t->exit },
+	};
+	fprintf(stderr, "{\"clone\":%s", r->sandbox.is_clone ? "true" : "false");
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++)
+		if (rows[i].at)
+			fprintf(stderr, ",\"%s\":%llu", rows[i].name,
+				(unsigned long long)((rows[i].at - r->start_ns) / 1000));
+	fprintf(stderr, "}\n");
+}
+
+static void run_stop(struct run *r)
+{
+	struct err ignored = { 0 };
+
+	/* The guest writes back what its filesystem still holds before its machine goes. */
+	if (r->container.exited && !r->sandbox.gone)
+		agent_remove_container(&r->sandbox.agent, r->state.id, &ignored);
+	sandbox_stop(&r->sandbox);
+	run_tty_restore(r);
+	if (r->dir)
+		rundir_release(r->dir);
+}
+
+/* Docker's exit codes for a command that could not be started. */
+static int run_failed(struct run *r, const struct err *e)
+{
+	int code = cli_fail(e);
+
+	if (!r->container.sandbox)
+		return code;
+	if (strstr(e->msg, "executable file not found") || strstr(e->msg, "no such file or directory"))
+		return 127;
+	if (strstr(e->msg, "permission denied") || strstr(e->msg, "exec format error"))
+		return 126;
+	return code;
+}
+
+static int run_attached(struct run *r)
+{
+	struct err e = { 0 };
+	int err, code;
+
+	r->io.in = run_reopen(0, O_RDONLY);
+	r->io.out = run_reopen(1, O_WRONLY);
+	r->io.err = run_reopen(2, O_WRONLY);
+	if (r->io.terminal)
+		run_tty_raw(r);
+	if ((err = loop_init(&r->loop)) < 0)
+		err_set(&e, err, "event loop: %s", strerror(-err));
+	else if ((err = run_watch_signals(r, &e)) == 0 && (err = run_claim(r, &e)) == 0)
+		err = run_start(r, &e);
+	if (err == 0 && !r->over)
+		loop_run(&r->loop);
+	code = r->container.code;
+	run_stop(r);
+	if (err < 0)
+		return run_failed(r, &e);
+	if (r->sandbox.gone)
+		fprintf(stderr, "spore: %s\n", r->sandbox.why);
+	if (r->opt.json_times)
+		run_print_times(r);
+	return code;
+}
+
+int cli_run(int argc, char **argv)
+{
+	struct run r = { .kvm_fd = -1, .block_fd = -1, .console_fd = -1, .listen_fd = -1, .out_fd = -1,
+			 .start_ns = clock_mono_ns(), .sandbox.vm.ctl_fd = -1 };
+	struct run_options *o = &r.opt;
+	const struct opt table[] = {
+		{ 0, "block", OPT_STRING, &o->block, "FILE", "root filesystem: ext4 or erofs image, or block device", 0, 0 },
+		{ 0, "bundle", OPT_STRING, &o->bundle, "DIR", "OCI bundle: run its config.json", 0, 0 },
+		{ 'n', "name", OPT_STRING, &o->name, "ID", "name of the sandbox; default: made up", 0, 0 },
+		{ 't', "terminal", OPT_FLAG, &o->terminal, NULL, "give the command a terminal", 0, 0 },
+		{ 'd', "detach", OPT_FLAG, &o->detach, NULL, "run in the background; print the name", 0, 0 },
+		{ 'm', "memory", OPT_NUMBER, &o->memory, "MIB", "memory of the machine", 64, 65536 },
+		{ 'c', "cpus", OPT_NUMBER, &o->cpus, "N", "CPUs of the machine", 1, LAYOUT_MAX_VCPUS },
+		{ 'e', "env", OPT_LIST, &o->env, "K=V", "environment variable; may be repeated", 0, 0 },
+		{ 'w', "cwd", OPT_STRING, &o->cwd, "DIR", "working directory; default /", 0, 0 },
+		{ 'u', "user", OPT_STRING, &o->user, "USER", "user[:group], by name or number", 0, 0 },
+		{ 0, "read-only", OPT_FLAG, &o->read_only, NULL, "do not write to the root filesystem", 0, 0 },
+		{ 0, "no-template", OPT_FLAG, &o->no_template, NULL, "boot, even when there is a template", 0, 0 },
+		{ 0, "config", OPT_STRING, &o->config, "FILE", "configuration file", 0, 0 },
+		{ 0, "json-times", OPT_FLAG, &o->json_times, NULL, "print stage times on stderr at the end", 0, 0 },
+		{ 'h', "help", OPT_FLAG, &o->help, NULL, "this text", 0, 0 },
+		{ 0 },
+	};
+	struct err e = { 0 };
+	int at = opt_parse(table, argc, argv, &e);
+
+	if (at < 0)
+		return cli_fail(&e);
+	if (o->help) {
+		printf("usage: spore run [options] -- COMMAND [ARGUMENT...]\n\n");
+		opt_print(table, stdout);
+		return 0;
+	}
+	o->args = argv + at;
+	if (run_prepare(&r, &e) < 0)
+		return cli_fail(&e);
+	return run_attached(&r);
+}

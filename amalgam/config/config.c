@@ -1,0 +1,139 @@
+#include "amalgam/config/config.h"
+
+#include <dirent.h>
+
+#include "amalgam/base/mem.h"
+#include "amalgam/base/path.h"
+#include "amalgam/wire/toml.h"
+#include "vmm/layout.h"
+
+#define CONFIG_FILE "/etc/spore/configuration.toml"
+#define CONFIG_DIR  "/etc/spore/config.d"
+#define CONFIG_MAX_DROPINS 256
+
+enum config_type { CONFIG_INT, CONFIG_BOOL, CONFIG_STRING };
+
+/* Every key there is. configs/configuration.toml shows them with their defaults. */
+static const struct config_key {
+	const char *key;
+	enum config_type type;
+	size_t offset;
+	int64_t min, max;
+} config_keys[] = {
+#define CONFIG_AT(field) offsetof(struct config, field)
+	{ "hypervisor.spore.default_memory", CONFIG_INT, CONFIG_AT(default_memory), 64, 65536 },
+	{ "hypervisor.spore.default_vcpus", CONFIG_INT, CONFIG_AT(default_vcpus), 1, LAYOUT_MAX_VCPUS },
+	{ "hypervisor.spore.default_maxvcpus", CONFIG_INT, CONFIG_AT(default_maxvcpus), 0,
+	  LAYOUT_MAX_VCPUS },
+	{ "hypervisor.spore.kernel_params", CONFIG_STRING, CONFIG_AT(kernel_params), 0, 0 },
+	{ "factory.enable_template", CONFIG_BOOL, CONFIG_AT(enable_template), 0, 0 },
+#undef CONFIG_AT
+};
+
+/* Is `key` a table that some known key lies in? */
+static bool config_is_table(const char *key)
+{
+	size_t n = strlen(key);
+
+	for (unsigned i = 0; i < ARRAY_LEN(config_keys); i++)
+		if (!strncmp(config_keys[i].key, key, n) && config_keys[i].key[n] == '.')
+			return true;
+	return false;
+}
+
+static int config_set(struct config *c, const struct config_key *k, const struct toml_value *v,
+		      struct err *e)
+{
+	void *field = (char *)c + k->offset;
+	const char *s;
+	int r;
+
+	switch (k->type) {
+	case CONFIG_INT:
+		return toml_int(v, k->min, k->max, field, e);
+	case CONFIG_BOOL:
+		return toml_bool(v, field, e);
+	case CONFIG_STRING:
+		if ((r = toml_str(v, &s, e)) < 0)
+			return r;
+		free(*(char **)field);
+		*(char **)field = mem_strdup(s);
+		return 0;
+	}
+	return 0;
+}
+
+static int config_on_value(void *arg, const char *key, const struct toml_value *v, struct err *e)
+{
+	if (v->type == TOML_TABLE && config_is_table(key))
+		return 0;
+	for (unsigned i = 0; i < ARRAY_LEN(config_keys); i++) {
+		int r;
+		if (strcmp(config_keys[i].key, key))
+			continue;
+		r = config_set(arg, &config_keys[i], v, e);
+		return r < 0 ? err_wrap(e, "%s", key) : 0;
+	}
+	return err_set(e, -EINVAL, "unknown key \"%s\"; remove it or mend its spelling", key);
+}
+
+static int config_read(struct config *c, const char *file, struct err *e)
+{
+	AUTO_BUF struct buf b = { 0 };
+	int r = path_read(file, TOML_MAX_BYTES, &b, e);
+
+	if (r < 0)
+		return r;
+	r = toml_parse(b.data, b.len, config_on_value, c, e);
+	return r < 0 ? err_wrap(e, "%s", file) : 0;
+}
+
+static int config_is_dropin(const struct dirent *d)
+{
+	size_t n = strlen(d->d_name);
+	return n > 5 && d->d_name[0] != '.' && !strcmp(d->d_name + n - 5, ".toml");
+}
+
+static int config_read_dropins(struct config *c, struct err *e)
+{
+	struct dirent **list;
+	int r = 0, n = scandir(CONFIG_DIR, &list, config_is_dropin, alphasort);
+
+	if (n < 0)
+		return errno == ENOENT ? 0 : err_set(e, -errno, "%s: %m", CONFIG_DIR);
+	for (int i = 0; i < n; i++) {
+		if (r == 0 && i < CONFIG_MAX_DROPINS) {
+			AUTO_FREE char *path = mem_printf("%s/%s", CONFIG_DIR, list[i]->d_name);
+			r = config_read(c, path, e);
+		}
+		free(list[i]);
+	}
+	free(list);
+	return r;
+}
+
+int config_load(struct config *c, const char *file, struct err *e)
+{
+	int r;
+
+	*c = (struct config){ .default_memory = 128, .default_vcpus = 1, .enable_template = true,
+			      .kernel_params = mem_strdup("") };
+	if (file) {
+		r = config_read(c, file, e);
+	} else {
+		r = config_read(c, CONFIG_FILE, e);
+		if (r == -ENOENT)
+			r = 0;
+		if (r == 0)
+			r = config_read_dropins(c, e);
+	}
+	if (r < 0)
+		config_fini(c);
+	return r;
+}
+
+void config_fini(struct config *c)
+{
+	free(c->kernel_params);
+	c->kernel_params = NULL;
+}

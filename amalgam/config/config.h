@@ -1,0 +1,19 @@
+/* config.h - the settings in force: built-in defaults, /etc/spore/configuration.toml, then the files
+ * of /etc/spore/config.d in order of their names. Keys have Kata's names where they mean the same;
+ * one table in config.c lists them all, with type, range and default. An unknown key is an error. */
+#pragma once
+
+#include "amalgam/base/err.h"
+
+struct config {
+	int64_t default_memory;    /* MiB */
+	int64_t default_vcpus;
+	int64_t default_maxvcpus;  /* 0 = as many as the host has, at least 8 */
+	char *kernel_params;       /* heap */
+	bool enable_template;      /* use one when there is one */
+};
+
+/* file NULL: the default places, each of which may be missing; a named file must exist.
+ * -EINVAL: "<file>: line 12: ..." */
+INTERNAL MUST_USE int config_load(struct config *c, const char *file, struct err *e);
+INTERNAL void config_fini(struct config *c);

@@ -1,0 +1,205 @@
+#include "amalgam/runtime/container.h"
+
+#include "amalgam/base/clock.h"
+#include "amalgam/base/fd.h"
+#include "amalgam/base/mem.h"
+#include "amalgam/base/str.h"
+#include "amalgam/wire/oci_spec.h"
+
+#define CONTAINER_COOKIE 16 /* + stream number */
+#define CONTAINER_ROOTFS "/run/kata-containers/%s/rootfs"
+
+/* --- spec --------------------------------------------------------------------------------------- */
+
+static void container_json_list(struct buf *b, char *const *items)
+{
+	buf_add_str(b, "[");
+	for (size_t i = 0; items && items[i]; i++) {
+		if (i)
+			buf_add_str(b, ",");
+		str_json(b, items[i]);
+	}
+	buf_add_str(b, "]");
+}
+
+/* Capabilities, masks and mounts of Docker's default container. */
+#define CONTAINER_CAPS                                                                             \
+	"[\"CAP_CHOWN\",\"CAP_DAC_OVERRIDE\",\"CAP_FSETID\",\"CAP_FOWNER\",\"CAP_MKNOD\","          \
+	"\"CAP_NET_RAW\",\"CAP_SETGID\",\"CAP_SETUID\",\"CAP_SETFCAP\",\"CAP_SETPCAP\","            \
+	"\"CAP_NET_BIND_SERVICE\",\"CAP_SYS_CHROOT\",\"CAP_KILL\",\"CAP_AUDIT_WRITE\"]"
+#define CONTAINER_LINUX                                                                            \
+	"\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},"       \
+	"{\"type\":\"mount\"},{\"type\":\"cgroup\"}],"                                              \
+	"\"maskedPaths\":[\"/proc/acpi\",\"/proc/kcore\",\"/proc/keys\",\"/proc/latency_stats\","    \
+	"\"/proc/timer_list\",\"/proc/timer_stats\",\"/proc/sched_debug\",\"/proc/scsi\","           \
+	"\"/sys/firmware\"],\"readonlyPaths\":[\"/proc/bus\",\"/proc/fs\",\"/proc/irq\","            \
+	"\"/proc/sys\",\"/proc/sysrq-trigger\"]}"
+#define CONTAINER_MOUNTS                                                                           \
+	"\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\","              \
+	"\"options\":[\"nosuid\",\"noexec\",\"nodev\"]},"                                            \
+	"{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\","                         \
+	"\"options\":[\"nosuid\",\"strictatime\",\"mode=755\",\"size=65536k\"]},"                    \
+	"{\"destination\":\"/dev/pts\",\"type\":\"devpts\",\"source\":\"devpts\","                   \
+	"\"options\":[\"nosuid\",\"noexec\",\"newinstance\",\"ptmxmode=0666\",\"mode=0620\","        \
+	"\"gid=5\"]},"                                                                               \
+	"{\"destination\":\"/sys\",\"type\":\"sysfs\",\"source\":\"sysfs\","                         \
+	"\"options\":[\"nosuid\",\"noexec\",\"nodev\",\"ro\"]},"                                     \
+	"{\"destination\":\"/sys/fs/cgroup\",\"type\":\"cgroup\",\"source\":\"cgroup\","             \
+	"\"options\":[\"nosuid\",\"noexec\",\"nodev\",\"relatime\",\"ro\"]},"                        \
+	"{\"destination\":\"/dev/mqueue\",\"type\":\"mqueue\",\"source\":\"mqueue\","                \
+	"\"options\":[\"nosuid\",\"noexec\",\"nodev\"]},"                                            \
+	"{\"destination\":\"/dev/shm\",\"type\":\"tmpfs\",\"source\":\"shm\","                       \
+	"\"options\":[\"nosuid\",\"noexec\",\"nodev\",\"mode=1777\",\"size=65536k\"]}]"
+
+Grpc__Spec *container_default_spec(const struct container_defaults *d, struct err *e)
+{
+	AUTO_BUF struct buf b = { 0 };
+
+	buf_printf(&b, "{\"ociVersion\":\"1.0.2\",\"process\":{\"terminal\":%s,\"args\":",
+		   d->terminal ? "true" : "false");
+	container_json_list(&b, d->args);
+	buf_add_str(&b, ",\"env\":");
+	container_json_list(&b, d->env);
+	buf_add_str(&b, ",\"cwd\":");
+	str_json(&b, d->cwd ? d->cwd : "/");
+	buf_add_str(&b, ",\"user\":{\"uid\":0,\"gid\":0},\"capabilities\":{\"bounding\":" CONTAINER_CAPS
+		    ",\"effective\":" CONTAINER_CAPS ",\"permitted\":" CONTAINER_CAPS "}},\"hostname\":");
+	str_json(&b, d->hostname);
+	buf_printf(&b, ",\"root\":{\"path\":\"rootfs\",\"readonly\":%s}," CONTAINER_MOUNTS
+		   "," CONTAINER_LINUX "}", d->read_only ? "true" : "false");
+	return oci_spec_parse(b.data, b.len, e);
+}
+
+const char *container_detect_fs(int fd, const char *name, struct err *e)
+{
+	static const struct {
+		const char *fstype;
+		off_t at;
+		uint8_t magic[4];
+		size_t n;
+	} rows[] = {
+		{ "ext4", 1024 + 56, { 0x53, 0xef }, 2 },
+		{ "erofs", 1024, { 0xe2, 0xe1, 0xf5, 0xe0 }, 4 },
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+		uint8_t got[4];
+		if (fd_pread_full(fd, got, rows[i].n, rows[i].at) == 0 &&
+		    memcmp(got, rows[i].magic, rows[i].n) == 0)
+			return rows[i].fstype;
+	}
+	err_set(e, -EINVAL, "%s: no ext4 or erofs filesystem in it; make one with: mke2fs -t ext4 -d "
+		"DIRECTORY %s SIZE", name, name);
+	return NULL;
+}
+
+/* --- life ------------------------------------------------------------------------------------------ */
+
+bool container_is_over(const struct container *c)
+{
+	return c->exited && c->open_outputs == 0;
+}
+
+static void container_settle(struct container *c)
+{
+	if (container_is_over(c) && c->done)
+		c->done(c->arg);
+}
+
+static void container_on_exit(void *arg, int code)
+{
+	struct container *c = arg;
+
+	if (c->exited)
+		return;
+	c->exited = true;
+	c->code = code < 0 ? 137 : code;
+	c->sandbox->t.exit = clock_mono_ns();
+	container_settle(c);
+}
+
+void container_on_stream(struct container *c, uint64_t cookie, bool closed, int code)
+{
+	(void)code;
+	/* Only output streams hold the end up: nobody reads input any more once the process is gone. */
+	if (!closed || cookie <= CONTAINER_COOKIE || cookie > CONTAINER_COOKIE + 2)
+		return;
+	if (c->open_outputs)
+		c->open_outputs--;
+	container_settle(c);
+}
+
+void container_on_gone(struct container *c)
+{
+	c->open_outputs = 0;
+	if (c->exited)
+		container_settle(c);
+	else
+		container_on_exit(c, -ECONNRESET);
+}
+
+static int container_connect(struct container *c, const struct container_stdio *io, struct err *e)
+{
+	const struct {
+		int in, out;
+	} ends[3] = {
+		{ io->in, -1 },
+		{ -1, io->out },
+		{ -1, io->terminal ? -1 : io->err },
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(ends); i++) {
+		int r;
+		if (ends[i].in < 0 && ends[i].out < 0)
+			continue;
+		r = hv_connect(&c->sandbox->vm, AGENT_PORT_STREAM, ends[i].in, ends[i].out,
+			       CONTAINER_COOKIE + i, &c->ports[i], e);
+		if (r < 0)
+			return err_wrap(e, "standard stream %u", i);
+		c->open_outputs += ends[i].out >= 0;
+	}
+	return 0;
+}
+
+static int container_create(struct container *c, Grpc__Spec *spec,
+			    const struct container_rootfs *rootfs, struct err *e)
+{
+	Grpc__CreateContainerRequest rq = GRPC__CREATE_CONTAINER_REQUEST__INIT;
+	Grpc__Storage disk = GRPC__STORAGE__INIT, *storages[] = { &disk };
+	AUTO_FREE char *where = mem_printf(CONTAINER_ROOTFS, c->id);
+	char source[32], *options[1];
+
+	snprintf(source, sizeof source, "slot:%u", rootfs->slot);
+	options[0] = rootfs->read_only ? "ro" : "rw";
+	disk.driver = "mmioblk";
+	disk.source = source;
+	disk.fstype = (char *)(uintptr_t)rootfs->fstype;
+	disk.options = options;
+	disk.n_options = 1;
+	disk.mount_point = where;
+	if (!spec->root)
+		return err_set(e, -EINVAL, "config.json: root: missing");
+	free(spec->root->path);
+	spec->root->path = mem_strdup(where);
+	rq.container_id = rq.exec_id = (char *)(uintptr_t)c->id;
+	rq.storages = storages;
+	rq.n_storages = 1;
+	rq.oci = spec;
+	rq.stdin_port = c->ports[0];
+	rq.stdout_port = c->ports[1];
+	rq.stderr_port = c->ports[2];
+	return agent_create_container(&c->sandbox->agent, &rq, e);
+}
+
+int container_run(struct container *c, struct sandbox *s, const char *id, Grpc__Spec *spec,
+		  const struct container_rootfs *rootfs, const struct container_stdio *io,
+		  struct err *e)
+{
+	int r;
+
+	*c = (struct container){ .sandbox = s, .id = id, .done = c->done, .arg = c->arg };
+	if ((r = container_connect(c, io, e)) < 0 || (r = container_create(c, spec, rootfs, e)) < 0 ||
+	    (r = agent_start_container(&s->agent, id, e)) < 0)
+		return r;
+	s->t.container_started = clock_mono_ns();
+	agent_wait_process(&s->agent, id, "", container_on_exit, c);
+	return 0;
+}

@@ -1,0 +1,54 @@
+/* container.h - one container (or exec) in a sandbox: its streams, its life, its end.
+ *
+ * Streams are direct: each standard descriptor is handed to the machine process, which moves bytes
+ * between it and the guest; nothing passes through us (PROTOCOL.agent section 4). A terminal
+ * has no stderr of its own. A container is over when its process ended and every byte of its output was
+ * delivered, or when the machine is gone. */
+#pragma once
+
+#include "amalgam/runtime/sandbox.h"
+
+struct container_stdio {
+	int in, out, err; /* -1 = none; borrowed; err is unused with a terminal */
+	bool terminal;
+};
+
+struct container {
+	struct sandbox *sandbox;
+	const char *id;
+	uint32_t ports[3];
+	unsigned open_outputs; /* output streams not yet delivered to the end */
+	bool exited;
+	int code;              /* exit code, valid when exited */
+	void (*done)(void *arg); /* called once everything above is settled; may be NULL */
+	void *arg;
+};
+
+/* What the root filesystem is. */
+struct container_rootfs {
+	unsigned slot;
+	const char *fstype; /* "ext4", "erofs" */
+	bool read_only;
+};
+
+/* Create and start. spec is changed: its root is set. */
+INTERNAL MUST_USE int container_run(struct container *c, struct sandbox *s, const char *id,
+				    Grpc__Spec *spec, const struct container_rootfs *rootfs,
+				    const struct container_stdio *io, struct err *e);
+/* To be called from the sandbox's events. */
+INTERNAL void container_on_stream(struct container *c, uint64_t cookie, bool closed, int code);
+INTERNAL void container_on_gone(struct container *c);
+INTERNAL bool container_is_over(const struct container *c);
+
+/* The spec of a container nobody wrote a config.json for: Docker's defaults. Heap. */
+struct container_defaults {
+	char *const *args; /* NULL-terminated */
+	char *const *env;  /* may be NULL */
+	const char *cwd, *user, *hostname;
+	bool terminal, read_only;
+};
+INTERNAL MUST_USE Grpc__Spec *container_default_spec(const struct container_defaults *d,
+						     struct err *e);
+
+/* First superblock of a disk image: "ext4" or "erofs"; NULL and e when it is neither. */
+INTERNAL const char *container_detect_fs(int fd, const char *name, struct err *e);

@@ -1,0 +1,189 @@
+#include "amalgam/runtime/rundir.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "amalgam/base/mem.h"
+#include "amalgam/base/path.h"
+#include "amalgam/base/proc.h"
+#include "amalgam/base/str.h"
+#include "amalgam/wire/json.h"
+
+#define RUNDIR_BASE      "/run/spore"
+#define RUNDIR_SANDBOXES RUNDIR_BASE "/sandboxes"
+#define RUNDIR_STATE_MAX 65536
+
+static const char *const rundir_status_names[] = {
+	[RUNDIR_CREATING] = "creating",
+	[RUNDIR_RUNNING] = "running",
+	[RUNDIR_PAUSED] = "paused",
+	[RUNDIR_STOPPED] = "stopped",
+};
+
+const char *rundir_status_name(enum rundir_status s)
+{
+	return rundir_status_names[s];
+}
+
+static bool rundir_id_char(char c, bool first)
+{
+	bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+
+	return alnum || (!first && (c == '_' || c == '.' || c == '-'));
+}
+
+int rundir_check_id(const char *id, struct err *e)
+{
+	size_t n = strlen(id);
+	bool ok = n > 0 && n <= RUNDIR_ID_MAX;
+
+	for (size_t i = 0; ok && i < n; i++)
+		ok = rundir_id_char(id[i], i == 0);
+	if (!ok)
+		return err_set(e, -EINVAL,
+			       "name \"%s\": use 1 to %d letters, digits, '_', '.', '-', starting with "
+			       "a letter or digit", id, RUNDIR_ID_MAX);
+	return 0;
+}
+
+void rundir_make_id(char out[RUNDIR_ID_MAX + 1])
+{
+	uint8_t raw[6];
+
+	if (getrandom(raw, sizeof raw, 0) != (ssize_t)sizeof raw)
+		memset(raw, 0, sizeof raw); /* not before Linux is up; mkdir() then refuses a twin */
+	for (unsigned i = 0; i < sizeof raw; i++)
+		sprintf(out + 2 * i, "%02x", raw[i]);
+}
+
+char *rundir_path(const char *id)
+{
+	return mem_printf("%s/%s", RUNDIR_SANDBOXES, id);
+}
+
+int rundir_claim(const char *id, char **dir, struct err *e)
+{
+	AUTO_FREE char *path = rundir_path(id);
+	struct rundir_state old;
+	int r;
+
+	if ((r = path_mkdirs(RUNDIR_SANDBOXES, 0711, e)) < 0)
+		return r;
+	r = mkdir(path, 0700) < 0 ? -errno : 0;
+	if (r == -EEXIST && rundir_load(id, &old, NULL) == 0) {
+		bool dead = !rundir_is_live(&old);
+		rundir_state_fini(&old);
+		if (dead) {
+			rundir_release(path);
+			r = mkdir(path, 0700) < 0 ? -errno : 0;
+		}
+	}
+	if (r == -EEXIST)
+		return err_set(e, r, "name \"%s\" is already used; choose another or remove that "
+			       "sandbox with: spore kill %s", id, id);
+	if (r < 0)
+		return err_set(e, r, "%s: %s", path, strerror(-r));
+	*dir = take_ptr(&path);
+	return 0;
+}
+
+void rundir_release(const char *dir)
+{
+	path_remove_tree(dir);
+}
+
+int rundir_save(const char *dir, const struct rundir_state *st, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("%s/state.json", dir);
+	AUTO_BUF struct buf b = { 0 };
+
+	buf_add_str(&b, "{\n  \"id\": ");
+	str_json(&b, st->id);
+	buf_printf(&b, ",\n  \"status\": \"%s\",\n  \"supervisor\": %d,\n  \"supervisor_start\": %llu,\n"
+		   "  \"pid\": %d,\n  \"pid_start\": %llu,\n  \"created_ns\": %llu,\n"
+		   "  \"exit_code\": %d,\n  \"clone\": %s,\n  \"command\": ",
+		   rundir_status_name(st->status), st->supervisor,
+		   (unsigned long long)st->supervisor_start, st->vmm,
+		   (unsigned long long)st->vmm_start, (unsigned long long)st->created_ns, st->exit_code,
+		   st->clone ? "true" : "false");
+	str_json(&b, st->command ? st->command : "");
+	buf_add_str(&b, "\n}\n");
+	return path_replace(path, b.data, b.len, 0600, e);
+}
+
+static int rundir_parse(const struct json *o, struct rundir_state *st, struct err *e)
+{
+	const char *status = "", *command = "";
+	uint64_t supervisor = 0, pid = 0, code = 0;
+
+	if (json_str(json_get(o, "status"), &status, e) < 0 ||
+	    json_str(json_get(o, "command"), &command, e) < 0 ||
+	    json_u64(json_get(o, "supervisor"), 0, INT_MAX, &supervisor, e) < 0 ||
+	    json_u64(json_get(o, "supervisor_start"), 0, UINT64_MAX, &st->supervisor_start, e) < 0 ||
+	    json_u64(json_get(o, "pid"), 0, INT_MAX, &pid, e) < 0 ||
+	    json_u64(json_get(o, "pid_start"), 0, UINT64_MAX, &st->vmm_start, e) < 0 ||
+	    json_u64(json_get(o, "created_ns"), 0, UINT64_MAX, &st->created_ns, e) < 0 ||
+	    json_u64(json_get(o, "exit_code"), 0, 255, &code, e) < 0 ||
+	    json_bool(json_get(o, "clone"), &st->clone, e) < 0)
+		return -EINVAL;
+	st->supervisor = (pid_t)supervisor;
+	st->vmm = (pid_t)pid;
+	st->exit_code = (int)code;
+	for (unsigned i = 0; i < ARRAY_LEN(rundir_status_names); i++)
+		if (!strcmp(status, rundir_status_names[i]))
+			st->status = (enum rundir_status)i;
+	st->command = mem_strdup(command);
+	return 0;
+}
+
+int rundir_load(const char *id, struct rundir_state *st, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("%s/%s/state.json", RUNDIR_SANDBOXES, id);
+	AUTO_BUF struct buf b = { 0 };
+	AUTO_JSON struct json_doc doc = { 0 };
+	int r;
+
+	*st = (struct rundir_state){ .status = RUNDIR_CREATING };
+	if ((r = rundir_check_id(id, e)) < 0)
+		return r;
+	snprintf(st->id, sizeof st->id, "%s", id);
+	r = path_read(path, RUNDIR_STATE_MAX, &b, e);
+	if (r == -ENOENT)
+		return err_set(e, r, "no sandbox named \"%s\"; see: spore ps", id);
+	if (r < 0 || (r = json_parse(&doc, b.data, b.len, e)) < 0 ||
+	    (r = rundir_parse(doc.root, st, e)) < 0) {
+		rundir_state_fini(st);
+		err_wrap(e, "%s", path);
+		return r;
+	}
+	return 0;
+}
+
+void rundir_state_fini(struct rundir_state *st)
+{
+	free(st->command);
+	st->command = NULL;
+}
+
+bool rundir_is_live(const struct rundir_state *st)
+{
+	return proc_alive(st->supervisor, st->supervisor_start);
+}
+
+void rundir_each(void (*fn)(void *arg, const struct rundir_state *st), void *arg)
+{
+	DIR *d = opendir(RUNDIR_SANDBOXES);
+	struct dirent *ent;
+
+	while (d && (ent = readdir(d))) {
+		struct rundir_state st;
+		if (ent->d_name[0] == '.' || rundir_load(ent->d_name, &st, NULL) < 0)
+			continue;
+		fn(arg, &st);
+		rundir_state_fini(&st);
+	}
+	if (d)
+		closedir(d);
+}

@@ -1,0 +1,256 @@
+#include "amalgam/runtime/sandbox.h"
+
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include "amalgam/base/clock.h"
+#include "amalgam/base/log.h"
+#include "amalgam/base/mem.h"
+
+#define SANDBOX_COOKIE_AGENT 1
+#define SANDBOX_BOOT_LIMIT_S 60
+#define SANDBOX_RETRY_MS     10 /* between attempts to reach an agent that is still booting */
+#define SANDBOX_ENTROPY      64
+
+static void sandbox_on_exited(void *arg, enum ctl_exit how, const char *why)
+{
+	struct sandbox *s = arg;
+
+	s->gone = true;
+	s->how = how;
+	snprintf(s->why, sizeof s->why, "%s", why);
+	agent_close(&s->agent); /* whoever waits for an answer hears now */
+	if (s->events.gone)
+		s->events.gone(s->events.arg, how, why);
+}
+
+static void sandbox_on_stream(void *arg, uint64_t cookie, bool closed, int code)
+{
+	struct sandbox *s = arg;
+
+	if (cookie == SANDBOX_COOKIE_AGENT) {
+		s->connect_state = closed ? (code ? code : -ECONNRESET) : 1;
+		if (closed && s->agent.conn)
+			agent_close(&s->agent);
+	} else if (s->events.stream) {
+		s->events.stream(s->events.arg, cookie, closed, code);
+	}
+}
+
+static int sandbox_spawn(struct sandbox *s, struct loop *l, const struct sandbox_events *ev,
+			 struct err *e)
+{
+	const struct hv_callbacks cb = { sandbox_on_exited, sandbox_on_stream, s };
+	int r;
+
+	s->loop = l;
+	if (ev)
+		s->events = *ev;
+	if ((r = hv_spawn(&s->vm, e)) < 0)
+		return err_wrap(e, "machine process");
+	return hv_watch(&s->vm, l, &cb, e);
+}
+
+/* Ask for a stream to the agent; *fd is our end. The guest has not answered when this returns. */
+static int sandbox_dial(struct sandbox *s, int *fd, struct err *e)
+{
+	uint32_t port;
+	int pair[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return err_set(e, -errno, "socketpair: %m");
+	s->connect_state = 0;
+	r = hv_connect(&s->vm, AGENT_PORT, pair[1], pair[1], SANDBOX_COOKIE_AGENT, &port, e);
+	close(pair[1]);
+	if (r < 0)
+		close(pair[0]);
+	else
+		*fd = pair[0];
+	return r;
+}
+
+static int sandbox_ended(const struct sandbox *s, struct err *e)
+{
+	return err_set(e, -ECONNRESET, "%s; see the console log", s->why);
+}
+
+/* A booting guest refuses connections, or does not answer, until its agent listens: try again. */
+static int sandbox_reach_booting(struct sandbox *s, struct err *e)
+{
+	uint64_t limit = clock_mono_ns() + SANDBOX_BOOT_LIMIT_S * NS_PER_S;
+	int fd, r;
+
+	while (clock_mono_ns() < limit) {
+		if ((r = sandbox_dial(s, &fd, e)) < 0)
+			return s->gone ? sandbox_ended(s, e) : r;
+		while (s->connect_state == 0 && !s->gone)
+			if ((r = loop_step(s->loop, -1)) < 0)
+				return err_set(e, r, "event loop: %s", strerror(-r));
+		if (s->connect_state == 1 && !s->gone)
+			return agent_open(&s->agent, s->loop, fd, e);
+		close(fd);
+		if (s->gone)
+			return sandbox_ended(s, e);
+		loop_step(s->loop, SANDBOX_RETRY_MS);
+	}
+	return err_set(e, -ETIMEDOUT, "the guest did not come up within %d s; see the console log",
+		       SANDBOX_BOOT_LIMIT_S);
+}
+
+/* A clone's agent listens already: the request may follow the connection at once. */
+static int sandbox_reach_clone(struct sandbox *s, struct err *e)
+{
+	int fd, r = sandbox_dial(s, &fd, e);
+
+	return r < 0 ? r : agent_open(&s->agent, s->loop, fd, e);
+}
+
+static int sandbox_attach_disks(struct sandbox *s, const struct sandbox_spec *spec, struct err *e)
+{
+	for (unsigned i = 0; i < spec->ndisks; i++) {
+		int r = hv_attach_blk(&s->vm, SANDBOX_FIRST_SLOT + i, spec->disks[i].fd,
+				      spec->disks[i].read_only, e);
+		if (r < 0)
+			return err_wrap(e, "disk %u", i);
+	}
+	return 0;
+}
+
+/* Everything that makes this machine itself and not its template, applied by the agent in the order of
+ * the message's fields, before any container exists. */
+static int sandbox_create_in_guest(struct sandbox *s, const struct sandbox_spec *spec, struct err *e)
+{
+	Grpc__CreateSandboxRequest rq = GRPC__CREATE_SANDBOX_REQUEST__INIT;
+	Grpc__SporeClone own = GRPC__SPORE_CLONE__INIT;
+	uint8_t entropy[SANDBOX_ENTROPY];
+	uint32_t slots[SANDBOX_MAX_DISKS];
+	uint8_t raw[16];
+	char machine_id[2 * sizeof raw + 1];
+	int r;
+
+	if (getrandom(entropy, sizeof entropy, 0) != (ssize_t)sizeof entropy ||
+	    getrandom(raw, sizeof raw, 0) != (ssize_t)sizeof raw)
+		return err_set(e, -EIO, "getrandom: %m");
+	for (unsigned i = 0; i < sizeof raw; i++)
+		sprintf(machine_id + 2 * i, "%02x", raw[i]);
+	for (unsigned i = 0; i < spec->ndisks; i++)
+		slots[i] = SANDBOX_FIRST_SLOT + i;
+	own.entropy = (ProtobufCBinaryData){ sizeof entropy, entropy };
+	own.wall_time_ns = (int64_t)clock_wall_ns();
+	own.machine_id = machine_id;
+	own.bind_slots = slots;
+	own.n_bind_slots = spec->ndisks;
+	own.online_cpus = spec->shape.vcpus;
+	own.is_clone = s->is_clone;
+	rq.sandbox_id = rq.hostname = (char *)(uintptr_t)spec->id;
+	rq.spore = &own;
+	r = agent_create_sandbox(&s->agent, &rq, e);
+	if (r < 0 && s->gone)
+		return sandbox_ended(s, e);
+	return r < 0 ? err_wrap(e, "guest") : 0;
+}
+
+/* Try to restore from the template. -ENOENT and -ESTALE mean: boot instead. */
+static int sandbox_clone(struct sandbox *s, const struct sandbox_spec *spec,
+			 const struct ctl_create *create, struct err *e)
+{
+	struct template_files tf;
+	struct hv_spec hv = { .create = create, .kvm_fd = spec->kvm_fd,
+			      .console_fd = spec->console_fd, .run = true };
+	int r = template_open(create->fingerprint, &tf, e);
+
+	if (r < 0)
+		return r;
+	hv.memory_fd = tf.memory_fd;
+	hv.state_fd = tf.state_fd;
+	r = hv_create(&s->vm, &hv, e);
+	close(tf.memory_fd);
+	close(tf.state_fd);
+	s->is_clone = r == 0;
+	return r;
+}
+
+static int sandbox_boot(struct sandbox *s, const struct sandbox_spec *spec,
+			const struct ctl_create *create, struct err *e)
+{
+	struct hv_spec hv = { .create = create, .kvm_fd = spec->kvm_fd, .memory_fd = -1,
+			      .console_fd = spec->console_fd, .state_fd = -1, .run = true };
+	int r = vmm_selftest(spec->kvm_fd, e);
+
+	return r < 0 ? r : hv_create(&s->vm, &hv, e);
+}
+
+static int sandbox_make_machine(struct sandbox *s, const struct sandbox_spec *spec,
+				const struct sandbox_events *ev, struct err *e)
+{
+	struct ctl_create create;
+	struct err no = { 0 };
+	int r = template_describe(&spec->shape, spec->kvm_fd, &create, e);
+
+	if (r < 0)
+		return r;
+	if (spec->use_template) {
+		r = sandbox_clone(s, spec, &create, &no);
+		if (r == 0)
+			return 0;
+		snprintf(s->no_template, sizeof s->no_template, "%.159s", no.msg);
+		if (r != -ENOENT) { /* the half-made machine is of no use */
+			log_warn("template not used, booting instead", KV("reason", no.msg));
+			hv_stop(&s->vm);
+			s->gone = false;
+			if ((r = sandbox_spawn(s, s->loop, ev, e)) < 0)
+				return r;
+		}
+	}
+	return sandbox_boot(s, spec, &create, e);
+}
+
+int sandbox_start(struct sandbox *s, struct loop *l, const struct sandbox_spec *spec,
+		  const struct sandbox_events *ev, struct err *e)
+{
+	int r;
+
+	*s = (struct sandbox){ .vm.ctl_fd = -1, .t.start = clock_mono_ns() };
+	if ((r = sandbox_spawn(s, l, ev, e)) < 0)
+		return r;
+	s->t.vmm_ready = clock_mono_ns();
+	if ((r = sandbox_make_machine(s, spec, ev, e)) < 0)
+		return r;
+	s->t.state_loaded = clock_mono_ns();
+	if ((r = sandbox_attach_disks(s, spec, e)) < 0)
+		return r;
+	if (spec->listen_fd >= 0 && (r = hv_listen(&s->vm, spec->listen_fd, e)) < 0)
+		return err_wrap(e, "vsock socket");
+	r = s->is_clone ? sandbox_reach_clone(s, e) : sandbox_reach_booting(s, e);
+	if (r == 0)
+		r = sandbox_create_in_guest(s, spec, e);
+	s->t.agent_answering = clock_mono_ns();
+	return r;
+}
+
+void sandbox_stop(struct sandbox *s)
+{
+	if (!s->loop)
+		return;
+	agent_close(&s->agent);
+	hv_stop(&s->vm);
+}
+
+int sandbox_boot_for_template(struct sandbox *s, struct loop *l, const struct ctl_create *create,
+			      int kvm_fd, int console_fd, int memory_fd, struct err *e)
+{
+	struct hv_spec hv = { .create = create, .kvm_fd = kvm_fd, .memory_fd = memory_fd,
+			      .console_fd = console_fd, .shared = true, .state_fd = -1, .run = true };
+	int r;
+
+	*s = (struct sandbox){ .vm.ctl_fd = -1 };
+	if ((r = sandbox_spawn(s, l, NULL, e)) < 0 || (r = hv_create(&s->vm, &hv, e)) < 0 ||
+	    (r = sandbox_reach_booting(s, e)) < 0)
+		return r;
+	r = agent_check(&s->agent, AGENT_TIMEOUT_S * NS_PER_S, e);
+	agent_close(&s->agent);
+	/* The guest is to have forgotten us before it is saved. */
+	while (r == 0 && s->connect_state == 1 && !s->gone)
+		r = loop_step(l, -1);
+	return s->gone ? sandbox_ended(s, e) : r;
+}

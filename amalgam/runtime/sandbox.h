@@ -1,0 +1,66 @@
+/* sandbox.h - a machine with an agent in it: cloned from a template or booted, made unique, stopped.
+ *
+ * One owner, one thread, one loop. Starting is: spawn the machine process, restore or boot, fill
+ * slots, reach the agent, CreateSandbox (which makes a clone unique before anything else happens). Any
+ * failure leaves nothing behind once sandbox_stop() was called. */
+#pragma once
+
+#include "amalgam/hv/hv.h"
+#include "amalgam/runtime/agent.h"
+#include "amalgam/runtime/template.h"
+
+#define SANDBOX_FIRST_SLOT 3 /* below: vsock, rng, balloon */
+#define SANDBOX_MAX_DISKS  (LAYOUT_SLOTS - SANDBOX_FIRST_SLOT)
+
+struct sandbox_disk {
+	int fd; /* borrowed until sandbox_start() returns */
+	bool read_only;
+};
+
+struct sandbox_spec {
+	const char *id;
+	struct machine_shape shape;
+	bool use_template;
+	int kvm_fd;     /* borrowed */
+	int console_fd; /* borrowed */
+	int listen_fd;  /* hybrid vsock socket, borrowed; -1 = none */
+	const struct sandbox_disk *disks;
+	unsigned ndisks; /* disk i sits in slot SANDBOX_FIRST_SLOT + i */
+};
+
+/* When things happened, monotonic ns; 0 = not yet. */
+struct sandbox_times {
+	uint64_t start, vmm_ready, state_loaded, agent_answering, container_started, first_output, exit;
+};
+
+struct sandbox;
+struct sandbox_events {
+	void (*gone)(void *arg, enum ctl_exit how, const char *why); /* the machine ended by itself */
+	void (*stream)(void *arg, uint64_t cookie, bool closed, int code); /* cookies >= 16 */
+	void *arg;
+};
+
+struct sandbox {
+	struct loop *loop;
+	struct hv_vm vm;
+	struct agent agent;
+	struct sandbox_events events;
+	bool is_clone;
+	bool gone;
+	char why[256];       /* how the machine ended */
+	enum ctl_exit how;
+	int connect_state;   /* of the agent's stream: 0 pending, 1 open, -errno */
+	struct sandbox_times t;
+	char no_template[160]; /* why it was booted although a template was wanted */
+};
+
+INTERNAL MUST_USE int sandbox_start(struct sandbox *s, struct loop *l,
+				    const struct sandbox_spec *spec,
+				    const struct sandbox_events *ev, struct err *e);
+INTERNAL void sandbox_stop(struct sandbox *s);
+
+/* Boot a machine for a template and wait for its agent, then come to rest: no connection left, nothing
+ * in flight. Used by template.c. */
+INTERNAL MUST_USE int sandbox_boot_for_template(struct sandbox *s, struct loop *l,
+						const struct ctl_create *create, int kvm_fd,
+						int console_fd, int memory_fd, struct err *e);

@@ -1,0 +1,78 @@
+/* spore.c - the whole appliance, in reading order.
+ *
+ * Bottom layer first: a file may use only what stands above it here. The same file is the command
+ * line, the supervisor of a sandbox and the machine process; which one is decided by argv[0] and the
+ * first argument (last section). The guest's half is amalgam/agent.c. Folders and who may include
+ * whom: amalgam/README.md, checked by tests/lint/layers.sh. */
+/* No symbol of ours leaves this unit, so the compiler names every function that nobody calls. The two
+ * lowest layers are shared with the agent: what only it uses may stay unused here. */
+#define INTERNAL static __attribute__((unused))
+
+/* Foundation: no policy, no knowledge of containers or machines. */
+#include "amalgam/base/base.c" /* assertions                                              */
+#include "amalgam/base/err.c"  /* the error value: code and words                         */
+#include "amalgam/base/mem.c"  /* allocation, scoped ownership                            */
+#include "amalgam/base/buf.c"  /* growable bytes, bounds-checked cursors                  */
+#include "amalgam/base/str.c"  /* numbers, JSON strings                                   */
+#include "amalgam/base/log.c"  /* one line per event                                      */
+#include "amalgam/base/fd.c"   /* whole reads and writes, descriptors over sockets        */
+#include "amalgam/base/path.c" /* files, atomic replacement, trees, walks inside a root   */
+#include "amalgam/base/proc.c" /* process identity, exit status                           */
+#include "amalgam/base/loop.c" /* epoll: descriptors and timers                           */
+
+/* Bytes <-> structs. */
+#include "amalgam/wire/json.c"        /* JSON reader                                      */
+#include "amalgam/wire/toml.c"        /* TOML reader                                      */
+#include "amalgam/wire/oci_spec.c"    /* OCI config.json -> the agent's Spec              */
+#include "amalgam/wire/ttrpc_frame.c" /* ttRPC frames                                     */
+#include "amalgam/wire/ttrpc.c"       /* ttRPC connections, both ends                     */
+
+#undef INTERNAL
+#define INTERNAL static
+
+/* Settings. */
+#include "amalgam/config/config.c"
+
+/* The machine: knows no container. Runs jailed, behind vmm/ctl.h. */
+#include "vmm/gmem.c"             /* guest memory: the only door to it                    */
+#include "vmm/kvm.c"              /* /dev/kvm; the order that makes clones fast           */
+#include "vmm/ioapic.c"           /* interrupt pins -> messages                           */
+#include "vmm/uart.c"             /* COM1, for when nothing else speaks                   */
+#include "vmm/virtio/queue.c"     /* split virtqueues                                     */
+#include "vmm/virtio/mmio.c"      /* the register table                                   */
+#include "vmm/virtio/slots.c"     /* windows: empty, filled, saved                        */
+#include "vmm/virtio/rng.c"       /* entropy                                              */
+#include "vmm/virtio/balloon.c"   /* memory back to the host                              */
+#include "vmm/virtio/blk.c"       /* disks                                                */
+#include "vmm/virtio/vsock.c"     /* streams: packets and credit                          */
+#include "vmm/virtio/vsock_mux.c" /* streams: host descriptors behind them                */
+#include "vmm/x86_64/cpuid.c"     /* which CPU the guest sees                             */
+#include "vmm/x86_64/mptable.c"   /* which CPUs and pins exist                            */
+#include "vmm/x86_64/boot.c"      /* kernel, zero page, first registers                   */
+#include "vmm/x86_64/state.c"     /* a vCPU's registers, out and in                       */
+#include "vmm/x86_64/selftest.c"  /* can this /dev/kvm run a guest at all                 */
+#include "vmm/snapshot/snap.c"    /* the state file                                       */
+#include "vmm/snapshot/memory.c"  /* the memory file                                      */
+#include "vmm/vcpu.c"             /* vCPU threads and exits                               */
+#include "vmm/machine.c"          /* make, pause, save a machine                          */
+#include "vmm/jail/filter.c"      /* system calls a machine may make                      */
+#include "vmm/jail/jail.c"        /* everything else it gives up                          */
+#include "vmm/vmm.c"              /* the machine process: serve the control socket        */
+
+/* One interface to machines. */
+#include "amalgam/hv/hv_builtin.c"
+
+/* The nouns of the product. */
+#include "amalgam/runtime/rundir.c"    /* /run/spore: sandboxes, names, state files       */
+#include "amalgam/runtime/agent.c"     /* typed calls into the guest                      */
+#include "amalgam/runtime/template.c"  /* make, find, destroy templates                   */
+#include "amalgam/runtime/sandbox.c"   /* a machine with an agent in it                   */
+#include "amalgam/runtime/container.c" /* a container with its streams                    */
+
+/* Front door. */
+#include "amalgam/cli/opt.c"         /* option tables                                     */
+#include "amalgam/cli/cmd_run.c"     /* spore run                                         */
+#include "amalgam/cli/cmd_factory.c" /* spore factory init | status | destroy             */
+#ifndef SPORE_NO_MAIN
+#include "amalgam/cli/main.c" /* argv[0] and argv[1] -> command                           */
+#endif

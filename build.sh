@@ -1,0 +1,118 @@
+#!/bin/bash
+# build.sh - builds and tests spore. A list of compiler commands; no make.
+#
+#   ./build.sh            the product: build/spore, one static file
+#   ./build.sh demo       install what is missing, build, clone a micro-VM, run a container in it
+#   ./build.sh test       install what is missing, run every test (what CI calls)
+#   ./build.sh check      fast proof, no KVM: two compilers, lint, unit tests, fuzz corpora
+#   ./build.sh unit [F]   unit tests (address and undefined-behaviour sanitizers) whose name holds F
+#   ./build.sh fuzz NAME [SECONDS]   one fuzz target
+#   ./build.sh e2e [CASE] end-to-end tests in the rig (tests/rig)
+#   ./build.sh bench      the figures, side by side with others, as a table
+#   ./build.sh clean      remove build/
+set -euo pipefail
+cd "$(dirname "$0")"
+
+OUT=build
+VERSION=$(sed -n 's/^## \([0-9][0-9.]*\).*/\1/p' CHANGELOG.md | head -n 1)
+WARN="-Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla -Werror"
+CSTD="-std=gnu11 -D_GNU_SOURCE -I. -I$OUT/gen"
+# No unwind tables: nothing of ours unwinds, and they are a tenth of the file.
+COPT="-O2 -fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections"
+LINK="-static -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,relro,-z,now"
+
+say() { echo "build.sh: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# --- ingredients ------------------------------------------------------------------------------
+
+install_packages() { configs/build/install.sh build "$@"; }
+
+prepare() {
+	mkdir -p $OUT/gen $OUT/obj
+	DEPS=$(configs/build/deps.sh)
+	MUSL="musl-gcc $CSTD -isystem $DEPS/include -isystem $DEPS/include/uapi"
+	amalgam/wire/gen.sh $OUT/gen
+	printf '#pragma once\n#define SPORE_VERSION "%s"\n#define SPORE_BUILD_ID "%s"\n' \
+		"$VERSION" "$(build_id)" >$OUT/gen/version.h.new
+	cmp -s $OUT/gen/version.h.new $OUT/gen/version.h || mv $OUT/gen/version.h.new $OUT/gen/version.h
+	rm -f $OUT/gen/version.h.new
+}
+
+# Names the sources a binary was made from: templates made by another build are not used.
+build_id() {
+	cat $(find amalgam vmm guest -type f | LC_ALL=C sort) build.sh | sha256sum | cut -c1-16
+}
+
+# The generated protobuf code is third-party in style: its own objects, its own warnings.
+compile_gen() { # OBJDIR COMPILER...
+	local dir=$1 c
+	shift
+	mkdir -p "$dir"
+	for c in $OUT/gen/*.pb-c.c; do
+		"$@" -w -c "$c" -o "$dir/$(basename "$c" .c).o"
+	done
+}
+
+# --- the product --------------------------------------------------------------------------------
+
+build_agent() {
+	say "agent"
+	$MUSL $WARN -Os -fno-asynchronous-unwind-tables -fno-unwind-tables \
+		-ffunction-sections -fdata-sections -c amalgam/agent.c -o $OUT/obj/agent.o
+	compile_gen $OUT/obj/agent-gen $MUSL -Os -ffunction-sections -fdata-sections
+	musl-gcc $LINK -s -o $OUT/agent $OUT/obj/agent.o $OUT/obj/agent-gen/*.o -L"$DEPS/lib" \
+		-lprotobuf-c -lseccomp
+	check_static $OUT/agent
+	guest/initramfs/build.sh $OUT/agent $OUT/initramfs.cpio
+}
+
+build_kernel() {
+	KERNEL=$(guest/kernel/build.sh)
+	if [ ! -e $OUT/kernel.packed ] || [ "$(cat $OUT/kernel.from 2>/dev/null)" != "$KERNEL" ]; then
+		gcc -std=gnu11 -O2 -Wall -Wextra -Werror -I"$DEPS/include" -o $OUT/pack guest/kernel/pack.c \
+			"$DEPS/lib-tool/liblz4.a" 2>/dev/null ||
+			gcc -std=gnu11 -O2 -Wall -Wextra -Werror -I"$DEPS/include" -o $OUT/pack \
+				guest/kernel/pack.c "$DEPS/lib-host/liblz4.a"
+		$OUT/pack "$KERNEL/vmlinux" $OUT/kernel.packed
+		echo "$KERNEL" >$OUT/kernel.from
+	fi
+}
+
+build_spore() {
+	say "spore $VERSION"
+	$MUSL $WARN $COPT -c amalgam/spore.c -o $OUT/obj/spore.o
+	compile_gen $OUT/obj/gen $MUSL $COPT
+	$MUSL -c vmm/x86_64/selftest.S -o $OUT/obj/selftest.o
+	$MUSL -Wa,-I$OUT -c amalgam/assets.S -o $OUT/obj/assets.o
+	musl-gcc $LINK -s -o $OUT/spore.new $OUT/obj/{spore,selftest,assets}.o $OUT/obj/gen/*.o \
+		-L"$DEPS/lib" -lprotobuf-c -llz4 -lbearssl
+	check_static $OUT/spore.new
+	mv $OUT/spore.new $OUT/spore
+}
+
+# One file that runs anywhere: no interpreter, no libraries.
+check_static() { # FILE
+	! readelf -lW "$1" | grep -q INTERP || die "$1 asks for a dynamic loader"
+	! readelf -dW "$1" 2>/dev/null | grep -q NEEDED || die "$1 needs shared libraries"
+}
+
+build() {
+	prepare
+	build_agent
+	build_kernel
+	build_spore
+	tests/lint/size.sh $OUT
+}
+
+# --- commands ------------------------------------------------------------------------------------
+
+case ${1-build} in
+build)
+	install_packages
+	build
+	;;
+check) shift; install_packages; configs/build/install.sh test; prepare; . tests/check.sh ;;
+clean) rm -rf $OUT ;;
+*) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
