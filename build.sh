@@ -33,15 +33,22 @@ prepare() {
 	DEPS=$(configs/build/deps.sh)
 	MUSL="musl-gcc $CSTD -isystem $DEPS/include -isystem $DEPS/include/uapi"
 	amalgam/wire/gen.sh $OUT/gen
-	printf '#pragma once\n#define SPORE_VERSION "%s"\n#define SPORE_BUILD_ID "%s"\n' \
-		"$VERSION" "$(build_id)" >$OUT/gen/version.h.new
-	cmp -s $OUT/gen/version.h.new $OUT/gen/version.h || mv $OUT/gen/version.h.new $OUT/gen/version.h
-	rm -f $OUT/gen/version.h.new
+	write_header version.h "#define SPORE_VERSION \"$VERSION\""
 }
 
-# Names the sources a binary was made from: templates made by another build are not used.
+# Rewritten only when it changes.
+write_header() { # NAME TEXT
+	printf '#pragma once\n%s\n' "$2" >$OUT/gen/$1.new
+	cmp -s $OUT/gen/$1.new $OUT/gen/$1 || mv $OUT/gen/$1.new $OUT/gen/$1
+	rm -f $OUT/gen/$1.new
+}
+
+# Names the sources and assets a binary was made from: templates of another build are not used.
 build_id() {
-	cat $(find amalgam vmm guest -type f | LC_ALL=C sort) build.sh | sha256sum | cut -c1-16
+	{
+		find amalgam vmm -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+		sha256sum $OUT/kernel.packed $OUT/initramfs.cpio
+	} | sha256sum | cut -c1-32
 }
 
 # The generated protobuf code is third-party in style: its own objects, its own warnings.
@@ -70,10 +77,7 @@ build_agent() {
 build_kernel() {
 	KERNEL=$(guest/kernel/build.sh)
 	if [ ! -e $OUT/kernel.packed ] || [ "$(cat $OUT/kernel.from 2>/dev/null)" != "$KERNEL" ]; then
-		gcc -std=gnu11 -O2 -Wall -Wextra -Werror -I"$DEPS/include" -o $OUT/pack guest/kernel/pack.c \
-			"$DEPS/lib-tool/liblz4.a" 2>/dev/null ||
-			gcc -std=gnu11 -O2 -Wall -Wextra -Werror -I"$DEPS/include" -o $OUT/pack \
-				guest/kernel/pack.c "$DEPS/lib-host/liblz4.a"
+		$MUSL -O2 -Wall -Wextra -Werror -static -o $OUT/pack guest/kernel/pack.c "$DEPS/lib/liblz4.a"
 		$OUT/pack "$KERNEL/vmlinux" $OUT/kernel.packed
 		echo "$KERNEL" >$OUT/kernel.from
 	fi
@@ -81,6 +85,7 @@ build_kernel() {
 
 build_spore() {
 	say "spore $VERSION"
+	write_header build_id.h "#define SPORE_BUILD_ID \"$(build_id)\""
 	$MUSL $WARN $COPT -c amalgam/spore.c -o $OUT/obj/spore.o
 	compile_gen $OUT/obj/gen $MUSL $COPT
 	$MUSL -c vmm/x86_64/selftest.S -o $OUT/obj/selftest.o

@@ -68,10 +68,15 @@
 #include "amalgam/runtime/template.c"  /* make, find, destroy templates                   */
 #include "amalgam/runtime/sandbox.c"   /* a machine with an agent in it                   */
 #include "amalgam/runtime/container.c" /* a container with its streams                    */
+#include "amalgam/runtime/attach.c"    /* into a sandbox that somebody else supervises    */
+#include "amalgam/runtime/pump.c"      /* bytes from one descriptor to another            */
 
 /* Front door. */
 #include "amalgam/cli/opt.c"         /* option tables                                     */
+#include "amalgam/cli/tty.c"         /* the person's terminal                             */
 #include "amalgam/cli/cmd_run.c"     /* spore run                                         */
+#include "amalgam/cli/cmd_exec.c"    /* spore exec                                        */
+#include "amalgam/cli/cmd_manage.c"  /* spore ps, kill, logs, pause, resume, rm, check    */
 #include "amalgam/cli/cmd_factory.c" /* spore factory init | status | destroy             */
 #ifndef SPORE_NO_MAIN
 #include "amalgam/cli/main.c" /* argv[0] and argv[1] -> command                           */

@@ -55,8 +55,8 @@ INTERNAL void *gmem_span(const struct gmem *m, gpa_t gpa, size_t len);
 INTERNAL gpa_t gmem_gpa(const struct gmem *m, const void *span);
 
 /* Give the pages of [gpa, gpa+len) back to the host (balloon, free page reporting). Afterwards they
- * read as zero or, in a copy-on-write clone, perhaps as the template has them; count on neither. Only
- * whole pages inside the range are dropped. 0, -EFAULT, or -errno when the host cannot. */
+ * read as zero or, in a copy-on-write clone, perhaps as the template has them; count on neither.
+ * Only whole pages inside the range are dropped. 0, -EFAULT, or -errno when the host cannot. */
 INTERNAL MUST_USE int gmem_discard(const struct gmem *m, gpa_t gpa, uint64_t len);
 
 /* Aligned 16-bit ring indices shared with a running vCPU: acquire on load, release on store. */

@@ -60,6 +60,7 @@ int path_put(const char *path, const char *text)
 int path_mkdirs(const char *path, mode_t mode, struct err *e)
 {
 	AUTO_FREE char *p = mem_strdup(path);
+	struct stat st;
 
 	for (char *s = p + 1; *p; s++) {
 		char c = *s;
@@ -72,6 +73,8 @@ int path_mkdirs(const char *path, mode_t mode, struct err *e)
 			break;
 		*s = '/';
 	}
+	if (*p && (stat(p, &st) < 0 || !S_ISDIR(st.st_mode)))
+		return err_set(e, -ENOTDIR, "mkdir %s: not a directory", p);
 	return 0;
 }
 

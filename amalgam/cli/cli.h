@@ -8,8 +8,18 @@
 
 /* Print "spore: <message>" on stderr and return CLI_FAILED. */
 INTERNAL int cli_fail(const struct err *e);
+/* The same for a command that could not be started in its container: 126 or 127 where Docker has them. */
+INTERNAL int cli_start_failed(const struct err *e);
 /* /dev/kvm, opened, or -errno with what to do about it. */
 INTERNAL MUST_USE int cli_open_kvm(struct err *e);
 
 INTERNAL int cli_run(int argc, char **argv);
 INTERNAL int cli_factory(int argc, char **argv);
+INTERNAL int cli_exec(int argc, char **argv);
+INTERNAL int cli_ps(int argc, char **argv);
+INTERNAL int cli_kill(int argc, char **argv);
+INTERNAL int cli_pause(int argc, char **argv);
+INTERNAL int cli_resume(int argc, char **argv);
+INTERNAL int cli_logs(int argc, char **argv);
+INTERNAL int cli_rm(int argc, char **argv);
+INTERNAL int cli_check(int argc, char **argv);

@@ -5,12 +5,10 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
-#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <termios.h>
 
 #include "amalgam/base/clock.h"
 #include "amalgam/base/fd.h"
@@ -20,6 +18,7 @@
 #include "amalgam/base/proc.h"
 #include "amalgam/cli/cli.h"
 #include "amalgam/cli/opt.h"
+#include "amalgam/cli/tty.h"
 #include "amalgam/config/config.h"
 #include "amalgam/runtime/container.h"
 #include "amalgam/runtime/rundir.h"
@@ -41,61 +40,25 @@ struct run {
 	struct container container;
 	struct rundir_state state;
 	char *dir;              /* of the sandbox, heap; NULL until claimed */
+	char socket[108];       /* agent.sock in it */
 	int kvm_fd, block_fd, console_fd, listen_fd;
-	int out_fd;             /* detached: output.log; else -1 */
 	int signal_fd;
 	struct watch signals;
 	bool over;
-	bool tty_raw;
-	struct termios tty_before;
+	struct tty tty;
 	struct container_stdio io;
 	struct container_rootfs rootfs;
 	Grpc__Spec *spec;
 	uint64_t start_ns;
 };
 
-/* --- the terminal ------------------------------------------------------------------------------- */
-
-static void run_tty_raw(struct run *r)
-{
-	struct termios t;
-
-	if (tcgetattr(0, &r->tty_before) < 0)
-		return;
-	t = r->tty_before;
-	cfmakeraw(&t);
-	r->tty_raw = tcsetattr(0, TCSANOW, &t) == 0;
-}
-
-static void run_tty_restore(struct run *r)
-{
-	if (r->tty_raw)
-		tcsetattr(0, TCSADRAIN, &r->tty_before);
-	r->tty_raw = false;
-}
-
 static void run_tty_size(struct run *r)
 {
-	struct winsize w;
 	struct err ignored = { 0 };
+	unsigned rows, cols;
 
-	if (r->io.terminal && ioctl(0, TIOCGWINSZ, &w) == 0 && w.ws_row)
-		agent_resize(&r->sandbox.agent, r->state.id, "", w.ws_row, w.ws_col, &ignored);
-}
-
-/* A description of our own, non-blocking, for a pipe or terminal that we share with others: changing
- * O_NONBLOCK on theirs would surprise them. Anything else is handed on as it is. */
-static int run_reopen(int fd, int flags)
-{
-	char path[32];
-	struct stat st;
-	int own;
-
-	if (fstat(fd, &st) < 0 || (!S_ISFIFO(st.st_mode) && !isatty(fd)))
-		return fd;
-	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	own = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	return own < 0 ? fd : own;
+	if (r->io.terminal && tty_size(&rows, &cols))
+		agent_resize(&r->sandbox.agent, r->state.id, "", rows, cols, &ignored);
 }
 
 /* --- events --------------------------------------------------------------------------------------- */
@@ -254,6 +217,8 @@ static int run_check_options(struct run *r, struct err *e)
 	for (unsigned i = 0; i < o->env.n; i++)
 		if (!strchr(o->env.item[i], '=') || o->env.item[i][0] == '=')
 			return err_set(e, -EINVAL, "--env %s: must be NAME=VALUE", o->env.item[i]);
+	if (o->cwd && o->cwd[0] != '/')
+		return err_set(e, -EINVAL, "--cwd %s: must be absolute", o->cwd);
 	return o->name ? rundir_check_id(o->name, e) : 0;
 }
 
@@ -293,6 +258,7 @@ static int run_listen(struct run *r, struct err *e)
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 
 	snprintf(a.sun_path, sizeof a.sun_path, "%s/agent.sock", r->dir);
+	memcpy(r->socket, a.sun_path, sizeof r->socket);
 	r->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (r->listen_fd < 0 || bind(r->listen_fd, (struct sockaddr *)&a, sizeof a) < 0 ||
 	    listen(r->listen_fd, 16) < 0)
@@ -322,7 +288,9 @@ static int run_claim(struct run *r, struct err *e)
 	if ((err = run_save(r, RUNDIR_CREATING, e)) < 0 || (err = run_listen(r, e)) < 0)
 		return err;
 	r->console_fd = run_open_in_dir(r, "console.log", e);
-	return r->console_fd < 0 ? r->console_fd : 0;
+	if (r->opt.detach && r->console_fd >= 0)
+		r->io.out = r->io.err = run_open_in_dir(r, "output.log", e);
+	return r->console_fd < 0 || (r->opt.detach && r->io.out < 0) ? e->code : 0;
 }
 
 /* --- life ----------------------------------------------------------------------------------------------- */
@@ -352,6 +320,7 @@ static int run_start(struct run *r, struct err *e)
 		return err;
 	r->container.done = run_done;
 	r->container.arg = r;
+	r->container.user = r->opt.user;
 	err = container_run(&r->container, &r->sandbox, r->state.id, r->spec, &r->rootfs, &r->io, e);
 	if (err < 0)
 		return r->sandbox.gone ? err_set(e, err, "%s", r->sandbox.why) : err;
@@ -381,7 +350,23 @@ static void run_print_times(const struct run *r)
 	fprintf(stderr, "}\n");
 }
 
-static void run_stop(struct run *r)
+/* Detached: the person who started us is waiting on the pipe. Their terminal is not ours any more. */
+static void run_tell_started(struct run *r, int fd)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	char ok = 1;
+
+	if (fd_write_full(fd, &ok, 1) < 0)
+		log_warn("the command that started this sandbox is gone", KV("id", r->state.id));
+	close(fd);
+	for (int i = 0; null >= 0 && i < 3; i++)
+		dup2(null, i);
+	if (null >= 0)
+		close(null);
+}
+
+/* keep: what a detached container left (exit code, output) stays until `spore rm`. */
+static void run_stop(struct run *r, bool keep)
 {
 	struct err ignored = { 0 };
 
@@ -389,45 +374,32 @@ static void run_stop(struct run *r)
 	if (r->container.exited && !r->sandbox.gone)
 		agent_remove_container(&r->sandbox.agent, r->state.id, &ignored);
 	sandbox_stop(&r->sandbox);
-	run_tty_restore(r);
-	if (r->dir)
+	tty_restore(&r->tty);
+	r->state.exit_code = r->container.code;
+	if (keep && run_save(r, RUNDIR_STOPPED, &ignored) == 0)
+		unlink(r->socket);
+	else if (r->dir)
 		rundir_release(r->dir);
 }
 
-/* Docker's exit codes for a command that could not be started. */
-static int run_failed(struct run *r, const struct err *e)
-{
-	int code = cli_fail(e);
-
-	if (!r->container.sandbox)
-		return code;
-	if (strstr(e->msg, "executable file not found") || strstr(e->msg, "no such file or directory"))
-		return 127;
-	if (strstr(e->msg, "permission denied") || strstr(e->msg, "exec format error"))
-		return 126;
-	return code;
-}
-
-static int run_attached(struct run *r)
+/* From an event loop to the end of the container; the exit status. started is told once it runs. */
+static int run_supervise(struct run *r, int started_fd)
 {
 	struct err e = { 0 };
 	int err, code;
 
-	r->io.in = run_reopen(0, O_RDONLY);
-	r->io.out = run_reopen(1, O_WRONLY);
-	r->io.err = run_reopen(2, O_WRONLY);
-	if (r->io.terminal)
-		run_tty_raw(r);
 	if ((err = loop_init(&r->loop)) < 0)
 		err_set(&e, err, "event loop: %s", strerror(-err));
 	else if ((err = run_watch_signals(r, &e)) == 0 && (err = run_claim(r, &e)) == 0)
 		err = run_start(r, &e);
+	if (err == 0 && started_fd >= 0)
+		run_tell_started(r, started_fd);
 	if (err == 0 && !r->over)
 		loop_run(&r->loop);
 	code = r->container.code;
-	run_stop(r);
+	run_stop(r, err == 0 && r->opt.detach);
 	if (err < 0)
-		return run_failed(r, &e);
+		return r->container.sandbox ? cli_start_failed(&e) : cli_fail(&e);
 	if (r->sandbox.gone)
 		fprintf(stderr, "spore: %s\n", r->sandbox.why);
 	if (r->opt.json_times)
@@ -435,9 +407,47 @@ static int run_attached(struct run *r)
 	return code;
 }
 
+static int run_attached(struct run *r)
+{
+	r->io.in = tty_reopen(0, O_RDONLY);
+	r->io.out = tty_reopen(1, O_WRONLY);
+	r->io.err = tty_reopen(2, O_WRONLY);
+	if (r->io.terminal)
+		tty_raw(&r->tty);
+	return run_supervise(r, -1);
+}
+
+/* The supervisor is a child in a session of its own. We wait until it says that the container runs,
+ * or ends with the reason on our stderr and the exit status we are to have. */
+static int run_detached(struct run *r)
+{
+	struct err e = { 0 };
+	int pipe_fd[2], status;
+	char ok;
+	pid_t pid;
+
+	if (pipe2(pipe_fd, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
+		err_set(&e, -errno, "detach: %m");
+		return cli_fail(&e);
+	}
+	if (pid == 0) {
+		close(pipe_fd[0]);
+		setsid();
+		r->io.in = r->io.out = r->io.err = -1;
+		_exit(run_supervise(r, pipe_fd[1]));
+	}
+	close(pipe_fd[1]);
+	if (fd_read_full(pipe_fd[0], &ok, 1) == 0) {
+		puts(r->state.id);
+		return 0;
+	}
+	status = proc_wait(pid);
+	return status < 0 ? CLI_FAILED : proc_exit_code(status);
+}
+
 int cli_run(int argc, char **argv)
 {
-	struct run r = { .kvm_fd = -1, .block_fd = -1, .console_fd = -1, .listen_fd = -1, .out_fd = -1,
+	struct run r = { .kvm_fd = -1, .block_fd = -1, .console_fd = -1, .listen_fd = -1,
 			 .start_ns = clock_mono_ns(), .sandbox.vm.ctl_fd = -1 };
 	struct run_options *o = &r.opt;
 	const struct opt table[] = {
@@ -471,5 +481,5 @@ int cli_run(int argc, char **argv)
 	o->args = argv + at;
 	if (run_prepare(&r, &e) < 0)
 		return cli_fail(&e);
-	return run_attached(&r);
+	return o->detach ? run_detached(&r) : run_attached(&r);
 }

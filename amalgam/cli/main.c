@@ -12,11 +12,35 @@ static const struct main_command {
 } main_commands[] = {
 	{ "run", cli_run, "run a command in a container in a new micro-VM" },
 	{ "factory", cli_factory, "make, show or remove the template that micro-VMs are cloned from" },
+	{ "exec", cli_exec, "run another command in a running container" },
+	{ "ps", cli_ps, "list sandboxes" },
+	{ "kill", cli_kill, "send a signal to a container" },
+	{ "logs", cli_logs, "print what a detached container wrote" },
+	{ "pause", cli_pause, "freeze a container's processes" },
+	{ "resume", cli_resume, "let them go on" },
+	{ "rm", cli_rm, "forget a sandbox that has ended" },
+	{ "check", cli_check, "say whether this host can run micro-VMs" },
 };
 
 int cli_fail(const struct err *e)
 {
 	fprintf(stderr, "spore: %s\n", e->msg);
+	return CLI_FAILED;
+}
+
+int cli_start_failed(const struct err *e)
+{
+	static const struct {
+		const char *words;
+		int code;
+	} rows[] = {
+		{ "executable file not found", 127 }, { "no such file or directory", 127 },
+		{ "permission denied", 126 },         { "exec format error", 126 },
+	};
+	cli_fail(e);
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++)
+		if (strstr(e->msg, rows[i].words))
+			return rows[i].code;
 	return CLI_FAILED;
 }
 

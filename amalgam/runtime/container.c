@@ -164,6 +164,8 @@ static int container_create(struct container *c, Grpc__Spec *spec,
 {
 	Grpc__CreateContainerRequest rq = GRPC__CREATE_CONTAINER_REQUEST__INIT;
 	Grpc__Storage disk = GRPC__STORAGE__INIT, *storages[] = { &disk };
+	Grpc__StringUser user = GRPC__STRING_USER__INIT;
+	AUTO_FREE char *name = mem_strdup(c->user);
 	AUTO_FREE char *where = mem_printf(CONTAINER_ROOTFS, c->id);
 	char source[32], *options[1];
 
@@ -179,6 +181,15 @@ static int container_create(struct container *c, Grpc__Spec *spec,
 		return err_set(e, -EINVAL, "config.json: root: missing");
 	free(spec->root->path);
 	spec->root->path = mem_strdup(where);
+	if (name) {
+		char *colon = strchr(name, ':');
+		if (colon) {
+			*colon = '\0';
+			user.gid = colon + 1;
+		}
+		user.uid = name;
+		rq.string_user = &user;
+	}
 	rq.container_id = rq.exec_id = (char *)(uintptr_t)c->id;
 	rq.storages = storages;
 	rq.n_storages = 1;
@@ -195,7 +206,8 @@ int container_run(struct container *c, struct sandbox *s, const char *id, Grpc__
 {
 	int r;
 
-	*c = (struct container){ .sandbox = s, .id = id, .done = c->done, .arg = c->arg };
+	*c = (struct container){ .sandbox = s, .id = id, .user = c->user, .done = c->done,
+				.arg = c->arg };
 	if ((r = container_connect(c, io, e)) < 0 || (r = container_create(c, spec, rootfs, e)) < 0 ||
 	    (r = agent_start_container(&s->agent, id, e)) < 0)
 		return r;

@@ -16,6 +16,7 @@ struct container_stdio {
 struct container {
 	struct sandbox *sandbox;
 	const char *id;
+	const char *user;      /* "user[:group]", names or numbers; NULL = what the spec says */
 	uint32_t ports[3];
 	unsigned open_outputs; /* output streams not yet delivered to the end */
 	bool exited;
@@ -31,7 +32,7 @@ struct container_rootfs {
 	bool read_only;
 };
 
-/* Create and start. spec is changed: its root is set. */
+/* Create and start. c has user, done and arg set. spec is changed: its root is set. */
 INTERNAL MUST_USE int container_run(struct container *c, struct sandbox *s, const char *id,
 				    Grpc__Spec *spec, const struct container_rootfs *rootfs,
 				    const struct container_stdio *io, struct err *e);
@@ -44,7 +45,7 @@ INTERNAL bool container_is_over(const struct container *c);
 struct container_defaults {
 	char *const *args; /* NULL-terminated */
 	char *const *env;  /* may be NULL */
-	const char *cwd, *user, *hostname;
+	const char *cwd, *hostname;
 	bool terminal, read_only;
 };
 INTERNAL MUST_USE Grpc__Spec *container_default_spec(const struct container_defaults *d,

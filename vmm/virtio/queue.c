@@ -131,6 +131,11 @@ int vq_pop(struct vq *q, struct vq_chain *c)
 	return 1;
 }
 
+void vq_unpop(struct vq *q)
+{
+	q->next_avail--;
+}
+
 int vq_push(struct vq *q, uint16_t head, uint32_t written)
 {
 	struct vq_used_elem el = { head, written };

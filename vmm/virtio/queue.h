@@ -42,6 +42,9 @@ INTERNAL MUST_USE int vq_check(const struct vq *q);
  * than `num` entries published, -E2BIG more than VQ_MAX_IOV segments or 4 GiB. */
 INTERNAL MUST_USE int vq_pop(struct vq *q, struct vq_chain *c);
 
+/* The chain just popped cannot be served here: the next vq_pop() shall find it again. */
+INTERNAL void vq_unpop(struct vq *q);
+
 /* Give a chain back with `written` bytes written into its device-writable part. 0 or -EFAULT. */
 INTERNAL MUST_USE int vq_push(struct vq *q, uint16_t head, uint32_t written);
 
@@ -52,8 +55,8 @@ INTERNAL bool vq_should_signal(struct vq *q);
  * slipped in meanwhile and the caller must look again. */
 INTERNAL bool vq_rearm(struct vq *q);
 
-/* Entries published and not yet popped; a hint, since more may come. Garbage when the guest published
- * garbage: vq_pop() is what notices. */
+/* Entries published and not yet popped; a hint, since more may come. Garbage when the guest
+ * published garbage: vq_pop() is what notices. */
 INTERNAL uint16_t vq_backlog(const struct vq *q);
 
 /* Copy between a chain and plain memory, `skip` bytes into the readable (out) or writable (in)

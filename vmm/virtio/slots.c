@@ -99,7 +99,7 @@ int slots_attach(struct slots *s, unsigned i, struct vdev *d, struct err *e)
 	r = slots_watch(sl, e);
 	if (r < 0) {
 		struct err ignored;
-		(void)slots_detach(s, i, &ignored);
+		slots_detach(s, i, &ignored);
 	}
 	return r;
 }
@@ -126,7 +126,7 @@ void slots_fini(struct slots *s)
 	struct err ignored;
 
 	for (unsigned i = 0; i < LAYOUT_SLOTS; i++) {
-		(void)slots_detach(s, i, &ignored);
+		slots_detach(s, i, &ignored);
 		pthread_mutex_destroy(&s->slot[i].lock);
 	}
 }

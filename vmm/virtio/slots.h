@@ -50,7 +50,7 @@ INTERNAL void slots_fini(struct slots *s);
 INTERNAL MUST_USE int slots_attach(struct slots *s, unsigned i, struct vdev *d, struct err *e);
 /* Take the device out and destroy it. The agent must have unbound the driver before: a guest that
  * still has one sees a dead device, nothing worse. -ENOENT: empty. */
-INTERNAL MUST_USE int slots_detach(struct slots *s, unsigned i, struct err *e);
+INTERNAL int slots_detach(struct slots *s, unsigned i, struct err *e);
 
 /* A guest access to [LAYOUT_SLOT_BASE, + LAYOUT_SLOTS * LAYOUT_SLOT_BYTES). Reads fill data. */
 INTERNAL void slots_mmio(struct slots *s, gpa_t gpa, uint8_t *data, uint32_t len, bool write);

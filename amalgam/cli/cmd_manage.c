@@ -1,0 +1,269 @@
+/* cmd_manage.c - the small commands: ps, kill, logs, pause, resume, rm, check. */
+#include <fcntl.h>
+#include <signal.h>
+
+#include "amalgam/base/clock.h"
+#include "amalgam/base/fd.h"
+#include "amalgam/base/mem.h"
+#include "amalgam/base/path.h"
+#include "amalgam/base/proc.h"
+#include "amalgam/base/str.h"
+#include "amalgam/cli/cli.h"
+#include "amalgam/cli/opt.h"
+#include "amalgam/runtime/attach.h"
+#include "amalgam/runtime/rundir.h"
+#include "vmm/ctl.h"
+
+#define MANAGE_LOG_MAX MIB(64)
+
+/* Options every small command has. */
+struct manage {
+	bool json, help, force;
+	const char *id;
+	const char *extra; /* a second word, where the command takes one */
+};
+
+/* Parse "[options] NAME [EXTRA]". 0 = go on, else the exit status is *status. */
+static int manage_parse(struct manage *m, int argc, char **argv, int min, int max,
+			const char *usage, int *status)
+{
+	const struct opt table[] = {
+		{ 0, "json", OPT_FLAG, &m->json, NULL, "machine-readable output", 0, 0 },
+		{ 'f', "force", OPT_FLAG, &m->force, NULL, "rm: also when it is running", 0, 0 },
+		{ 'h', "help", OPT_FLAG, &m->help, NULL, "this text", 0, 0 },
+		{ 0 },
+	};
+	struct err e = { 0 };
+	int at = opt_parse(table, argc, argv, &e);
+
+	*status = 0;
+	if (at >= 0 && m->help) {
+		printf("usage: spore %s\n\n", usage);
+		opt_print(table, stdout);
+		return 1;
+	}
+	if (at >= 0 && (argc - at < min || argc - at > max))
+		at = err_set(&e, -EINVAL, "usage: spore %s", usage);
+	if (at < 0) {
+		*status = cli_fail(&e);
+		return 1;
+	}
+	m->id = at < argc ? argv[at] : NULL;
+	m->extra = at + 1 < argc ? argv[at + 1] : NULL;
+	return 0;
+}
+
+/* --- ps -------------------------------------------------------------------------------------------- */
+
+struct manage_list {
+	bool json, first;
+};
+
+static const char *manage_status(const struct rundir_state *st)
+{
+	if (st->status != RUNDIR_STOPPED && !rundir_is_live(st))
+		return "dead"; /* its supervisor was killed */
+	return rundir_status_name(st->status);
+}
+
+static void manage_print(void *arg, const struct rundir_state *st)
+{
+	struct manage_list *l = arg;
+	uint64_t age_s = (clock_wall_ns() - st->created_ns) / NS_PER_S;
+	AUTO_BUF struct buf b = { 0 };
+
+	if (!l->json) {
+		printf("%-16s %-9s %-8d %-6s %8llus  %s\n", st->id, manage_status(st), st->vmm,
+		       st->clone ? "clone" : "boot", (unsigned long long)age_s, st->command);
+		return;
+	}
+	buf_add_str(&b, l->first ? "" : ",");
+	buf_add_str(&b, "{\"id\":");
+	str_json(&b, st->id);
+	buf_printf(&b, ",\"status\":\"%s\",\"pid\":%d,\"clone\":%s,\"created_ns\":%llu,\"exit_code\":%d,"
+		   "\"command\":", manage_status(st), st->vmm, st->clone ? "true" : "false",
+		   (unsigned long long)st->created_ns, st->exit_code);
+	str_json(&b, st->command);
+	printf("%s}", buf_cstr(&b));
+	l->first = false;
+}
+
+int cli_ps(int argc, char **argv)
+{
+	struct manage m = { 0 };
+	struct manage_list l = { .first = true };
+	int status;
+
+	if (manage_parse(&m, argc, argv, 0, 0, "ps [--json]", &status))
+		return status;
+	l.json = m.json;
+	if (l.json)
+		printf("[");
+	else
+		printf("%-16s %-9s %-8s %-6s %9s  %s\n", "NAME", "STATUS", "PID", "MADE BY", "AGE",
+		       "COMMAND");
+	rundir_each(manage_print, &l);
+	if (l.json)
+		puts("]");
+	return 0;
+}
+
+/* --- kill, pause, resume ----------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	int sig;
+} manage_signals[] = {
+	{ "HUP", SIGHUP },   { "INT", SIGINT },   { "QUIT", SIGQUIT }, { "ABRT", SIGABRT },
+	{ "KILL", SIGKILL }, { "USR1", SIGUSR1 }, { "USR2", SIGUSR2 }, { "ALRM", SIGALRM },
+	{ "TERM", SIGTERM }, { "CONT", SIGCONT }, { "STOP", SIGSTOP }, { "WINCH", SIGWINCH },
+};
+
+/* "9", "KILL" or "SIGKILL". 0 = no such signal. */
+static int manage_signal(const char *name)
+{
+	uint64_t n;
+
+	if (str_u64(name, 1, 64, &n) == 0)
+		return (int)n;
+	if (str_starts(name, "SIG"))
+		name += 3;
+	for (unsigned i = 0; i < ARRAY_LEN(manage_signals); i++)
+		if (!strcmp(name, manage_signals[i].name))
+			return manage_signals[i].sig;
+	return 0;
+}
+
+enum manage_verb { MANAGE_KILL, MANAGE_PAUSE, MANAGE_RESUME };
+
+static int manage_in_guest(const char *id, enum manage_verb verb, int sig, struct err *e)
+{
+	struct agent a = { 0 };
+	struct loop l;
+	int r = loop_init(&l);
+
+	if (r < 0)
+		return err_set(e, r, "event loop: %s", strerror(-r));
+	if ((r = attach_agent(id, &a, &l, e)) == 0)
+		r = verb == MANAGE_KILL ? agent_signal(&a, id, "", sig, e) :
+					  agent_pause(&a, id, verb == MANAGE_PAUSE, e);
+	agent_close(&a);
+	loop_fini(&l);
+	return r;
+}
+
+int cli_kill(int argc, char **argv)
+{
+	struct manage m = { 0 };
+	struct err e = { 0 };
+	int status, sig;
+
+	if (manage_parse(&m, argc, argv, 1, 2, "kill NAME [SIGNAL]", &status))
+		return status;
+	sig = manage_signal(m.extra ? m.extra : "KILL");
+	if (!sig) {
+		err_set(&e, -EINVAL, "kill: unknown signal %s; use a number or a name like TERM", m.extra);
+		return cli_fail(&e);
+	}
+	return manage_in_guest(m.id, MANAGE_KILL, sig, &e) < 0 ? cli_fail(&e) : 0;
+}
+
+static int manage_freeze(int argc, char **argv, enum manage_verb verb, const char *usage)
+{
+	struct manage m = { 0 };
+	struct err e = { 0 };
+	int status;
+
+	if (manage_parse(&m, argc, argv, 1, 1, usage, &status))
+		return status;
+	return manage_in_guest(m.id, verb, 0, &e) < 0 ? cli_fail(&e) : 0;
+}
+
+int cli_pause(int argc, char **argv)
+{
+	return manage_freeze(argc, argv, MANAGE_PAUSE, "pause NAME");
+}
+
+int cli_resume(int argc, char **argv)
+{
+	return manage_freeze(argc, argv, MANAGE_RESUME, "resume NAME");
+}
+
+/* --- logs, rm ------------------------------------------------------------------------------------------ */
+
+int cli_logs(int argc, char **argv)
+{
+	struct manage m = { 0 };
+	struct rundir_state st;
+	struct err e = { 0 };
+	int status, r;
+
+	if (manage_parse(&m, argc, argv, 1, 1, "logs NAME", &status))
+		return status;
+	if (rundir_load(m.id, &st, &e) < 0)
+		return cli_fail(&e);
+	rundir_state_fini(&st);
+	AUTO_FREE char *dir = rundir_path(m.id);
+	AUTO_FREE char *path = mem_printf("%s/output.log", dir);
+	AUTO_BUF struct buf b = { 0 };
+	r = path_read(path, MANAGE_LOG_MAX, &b, &e);
+	if (r == -ENOENT)
+		r = err_set(&e, r, "sandbox \"%s\" is not detached; its output went to its terminal", m.id);
+	if (r == 0 && (r = fd_write_full(1, b.data, b.len)) < 0)
+		err_set(&e, r, "logs: %s", strerror(-r));
+	return r < 0 ? cli_fail(&e) : 0;
+}
+
+int cli_rm(int argc, char **argv)
+{
+	struct manage m = { 0 };
+	struct rundir_state st;
+	struct err e = { 0 };
+	int status;
+
+	if (manage_parse(&m, argc, argv, 1, 1, "rm [--force] NAME", &status))
+		return status;
+	if (rundir_load(m.id, &st, &e) < 0)
+		return cli_fail(&e);
+	rundir_state_fini(&st);
+	if (rundir_is_live(&st) && !m.force) {
+		err_set(&e, -EBUSY, "sandbox \"%s\" is running; stop it with: spore kill %s, or use --force",
+			m.id, m.id);
+		return cli_fail(&e);
+	}
+	/* The supervisor dies and its machine with it: the control socket closes. */
+	if (rundir_is_live(&st))
+		kill(st.supervisor, SIGKILL);
+	while (proc_alive(st.vmm, st.vmm_start))
+		usleep(1000);
+	AUTO_FREE char *dir = rundir_path(m.id);
+	rundir_release(dir);
+	return 0;
+}
+
+/* --- check ----------------------------------------------------------------------------------------------- */
+
+int cli_check(int argc, char **argv)
+{
+	struct manage m = { 0 };
+	struct err e = { 0 };
+	int status, kvm, r;
+
+	if (manage_parse(&m, argc, argv, 0, 0, "check [--json]", &status))
+		return status;
+	kvm = cli_open_kvm(&e);
+	r = kvm < 0 ? kvm : vmm_selftest(kvm, &e);
+	if (kvm >= 0)
+		close(kvm);
+	if (m.json) {
+		AUTO_BUF struct buf b = { 0 };
+		str_json(&b, e.msg);
+		printf("{\"usable\":%s,\"reason\":%s}\n", r < 0 ? "false" : "true", buf_cstr(&b));
+		return r < 0 ? 1 : 0;
+	}
+	if (r < 0)
+		printf("this host cannot run spore's micro-VMs: %s\n", e.msg);
+	else
+		puts("this host can run spore's micro-VMs");
+	return r < 0 ? 1 : 0;
+}

@@ -1,0 +1,75 @@
+#include "guest/agent/slot.h"
+
+#include <dirent.h>
+
+#include "amalgam/base/mem.h"
+#include "amalgam/base/path.h"
+#include "amalgam/base/str.h"
+
+#define GA_SLOT_DRIVER  "/sys/bus/platform/drivers/virtio-mmio"
+#define GA_SLOT_DEVICES "/sys/bus/platform/devices"
+
+int ga_slot_parse(const char *name)
+{
+	static const char *const prefixes[] = { "slot:", "virtio-mmio." };
+	uint64_t k;
+
+	for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
+		if (str_starts(name, prefixes[i]) &&
+		    str_u64(name + strlen(prefixes[i]), 0, GA_SLOT_MAX, &k) == 0)
+			return (int)k;
+	return -1;
+}
+
+int ga_slot_bind(unsigned slot, bool *was_bound, struct err *e)
+{
+	char bound[sizeof GA_SLOT_DRIVER + 32], name[32];
+	int r;
+
+	snprintf(name, sizeof name, "virtio-mmio.%u", slot);
+	snprintf(bound, sizeof bound, GA_SLOT_DRIVER "/%s", name);
+	*was_bound = access(bound, F_OK) == 0;
+	if (*was_bound)
+		return 0;
+	r = path_put(GA_SLOT_DRIVER "/bind", name);
+	if (r < 0)
+		return err_set(e, r, "bind slot %u: %s", slot,
+			       r == -ENODEV ? "it is empty or does not exist" : strerror(-r));
+	return 0;
+}
+
+void ga_slot_unbind(unsigned slot)
+{
+	char name[32];
+
+	snprintf(name, sizeof name, "virtio-mmio.%u", slot);
+	(void)!path_put(GA_SLOT_DRIVER "/unbind", name);
+}
+
+/* First entry of a directory that is not hidden and starts with prefix. */
+static bool ga_slot_first(const char *dir, const char *prefix, char *name, size_t size)
+{
+	DIR *d = opendir(dir);
+	struct dirent *ent;
+	bool found = false;
+
+	while (d && !found && (ent = readdir(d))) {
+		if (ent->d_name[0] == '.' || !str_starts(ent->d_name, prefix))
+			continue;
+		found = (size_t)snprintf(name, size, "%s", ent->d_name) < size;
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+int ga_slot_device(unsigned slot, const char *class, char *name, size_t size)
+{
+	AUTO_FREE char *dir = mem_printf(GA_SLOT_DEVICES "/virtio-mmio.%u", slot), *below = NULL;
+	char virtio[32];
+
+	if (!ga_slot_first(dir, "virtio", virtio, sizeof virtio))
+		return -EAGAIN;
+	below = mem_printf("%s/%s/%s", dir, virtio, class);
+	return ga_slot_first(below, "", name, size) ? 0 : -EAGAIN;
+}
