@@ -26,7 +26,12 @@ die() { say "$*"; exit 1; }
 
 # --- ingredients ------------------------------------------------------------------------------
 
-install_packages() { configs/build/install.sh build "$@"; }
+install_packages() {
+	local group
+	for group in "$@"; do
+		configs/build/install.sh "$group"
+	done
+}
 
 prepare() {
 	mkdir -p $OUT/gen $OUT/obj
@@ -110,14 +115,127 @@ build() {
 	tests/lint/size.sh $OUT
 }
 
+# --- proof ------------------------------------------------------------------------------------
+
+# Every file by itself, both compilers: what a unity build hides (a missing include, a function no
+# header declares).
+check_files() {
+	local f
+	say "each file by itself: gcc, clang"
+	local strict="$CSTD $WARN -fsyntax-only -isystem $DEPS/include"
+	{
+		for f in $(find amalgam vmm guest/agent -name '*.c' ! -path amalgam/spore.c ! -path amalgam/agent.c); do
+			echo "musl-gcc $strict -isystem $DEPS/include/uapi $f"
+			echo "clang $strict $f"
+		done
+		echo "clang $strict amalgam/spore.c"
+		echo "clang $strict amalgam/agent.c"
+		for f in guest/kernel/pack.c tests/rig/relay.c tests/rig/probe.c; do
+			echo "clang -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Werror -fsyntax-only -isystem $DEPS/include $f"
+		done
+	} | xargs -P "$(nproc)" -I{} sh -c '{} || exit 255'
+}
+
+lint() {
+	local l
+	for l in layers style names; do
+		say "lint: $l"
+		tests/lint/$l.sh || die "tests/lint/$l.sh found the above"
+	done
+}
+
+# One binary with the whole program and all tests in it; sanitizers need clang and glibc.
+build_unit() {
+	say "unit tests"
+	find tests/unit -name 'test_*.c' | LC_ALL=C sort | sed 's/.*/#include "&"/' >$OUT/gen/unit_list.h
+	[ -e $OUT/kernel.packed ] || : >$OUT/kernel.packed
+	[ -e $OUT/initramfs.cpio ] || : >$OUT/initramfs.cpio
+	[ -e $OUT/gen/build_id.h ] || write_header build_id.h '#define SPORE_BUILD_ID "unit"'
+	local san="-g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+	local cc="clang $CSTD -isystem $DEPS/include"
+	compile_gen $OUT/obj/unit-gen $cc -g -O1
+	$cc $WARN -Wno-unused-function $san -c tests/unit/main.c -o $OUT/obj/unit.o
+	$cc -c vmm/x86_64/selftest.S -o $OUT/obj/unit-selftest.o
+	$cc -Wa,-I$OUT -c amalgam/assets.S -o $OUT/obj/unit-assets.o
+	clang $san -o $OUT/unit $OUT/obj/unit.o $OUT/obj/unit-{selftest,assets}.o $OUT/obj/unit-gen/*.o \
+		-L"$DEPS/lib-host" -lprotobuf-c -llz4 -lbearssl -lseccomp -lpthread
+}
+
+check() {
+	check_files
+	lint
+	build_unit
+	$OUT/unit | tap "unit"
+	say "fuzz corpora"
+	OUT=$OUT DEPS=$DEPS tests/fuzz/run.sh all 0
+}
+
+# Print TAP, and fail when it does: a "not ok", a missing plan or fewer tests than planned.
+tap() { # SUITE
+	awk -v suite="$1" '{ print; fflush() }
+		/^ok/ { ok++ } /^not ok/ { bad++ } /^1\.\./ { plan = substr($1, 4) }
+		END {
+			printf "%s: %d passed, %d failed, %s planned\n", suite, ok, bad, plan == "" ? "none" : plan
+			exit bad || plan == "" || ok + bad != plan || !ok
+		}'
+}
+
+e2e() {
+	tests/e2e/run.sh "$@" | tap "e2e"
+}
+
 # --- commands ------------------------------------------------------------------------------------
 
-case ${1-build} in
+what=${1-build}
+[ $# = 0 ] || shift
+case $what in
 build)
-	install_packages
+	install_packages build
 	build
 	;;
-check) shift; install_packages; configs/build/install.sh test; prepare; . tests/check.sh ;;
+demo)
+	install_packages build
+	build
+	install_packages test
+	tests/demo.sh
+	;;
+check)
+	install_packages build test
+	prepare
+	check
+	;;
+test)
+	install_packages build test
+	build
+	check
+	tests/rig/selftest.sh quick | tap "rig"
+	e2e
+	say "all tests passed"
+	;;
+unit)
+	install_packages build test
+	prepare
+	build_unit
+	$OUT/unit "$@" | tap "unit"
+	;;
+fuzz)
+	install_packages build test
+	prepare
+	OUT=$OUT DEPS=$DEPS tests/fuzz/run.sh "$@"
+	;;
+e2e)
+	install_packages build test
+	build
+	e2e "$@"
+	;;
+bench)
+	install_packages build test
+	build
+	tests/bench/run.sh "$@"
+	;;
 clean) rm -rf $OUT ;;
-*) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*)
+	sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
+	exit 2
+	;;
 esac
