@@ -1,4 +1,4 @@
-# A clean machine to build and check spore on; the same steps as .ci/run.
+# A clean machine to build and check spore on.
 #   docker build -t spore .                                      builds, checks
 #   docker run --rm spore cat build/spore > spore                takes the binary out
 #   docker run --rm --device /dev/kvm spore ./build.sh test      everything, the virtual machines included

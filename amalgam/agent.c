@@ -15,6 +15,7 @@
 #include "amalgam/base/path.c" /* files, atomic replacement, trees, walks inside a root   */
 #include "amalgam/base/proc.c" /* process identity, exit status                           */
 #include "amalgam/base/loop.c" /* epoll: descriptors and timers                           */
+#include "amalgam/base/nl.c"   /* netlink: build, ask, walk                               */
 
 /* Bytes <-> structs. */
 #include "amalgam/wire/ttrpc_frame.c" /* ttRPC frames                                     */
@@ -31,7 +32,6 @@
 #include "guest/agent/cgdev.c"  /* device rules as a BPF program                          */
 #include "guest/agent/cgroup.c" /* limits, freezing, killing                              */
 #include "guest/agent/slot.c"   /* virtio-mmio windows: bind, find, unbind                */
-#include "guest/agent/net.c"    /* links, addresses, routes, neighbours                   */
 
 /* The child's side: from clone to execve. */
 #include "guest/agent/caps.c"    /* the five capability sets                              */
@@ -53,6 +53,13 @@
 #include "guest/agent/process.c"   /* spawned, started, awaited                           */
 #include "guest/agent/container.c" /* created in steps, undone in reverse                 */
 #include "guest/agent/signal.c"    /* SignalProcess                                       */
+#include "guest/agent/update.c"    /* pause, resume, new limits                           */
+#include "guest/agent/stats.c"     /* what a cgroup has counted                           */
+#include "guest/agent/volume.c"    /* mounted volumes: usage, size                        */
+#include "guest/agent/copyfile.c"  /* files from the host, confined                       */
+#include "guest/agent/net.c"       /* links and addresses                                 */
+#include "guest/agent/route.c"     /* routes and neighbours                               */
+#include "guest/agent/metrics.c"   /* what the guest tells about itself                   */
 #include "guest/agent/hotplug.c"   /* CPUs and memory that were added                     */
 #include "guest/agent/resume.c"    /* a copy of a template becomes itself                 */
 #include "guest/agent/sandbox.c"   /* the pod: shared namespaces, storages, the end       */

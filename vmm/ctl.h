@@ -11,6 +11,17 @@
 #include "amalgam/base/err.h"
 #include "vmm/layout.h"
 
+/* Slots with a fixed use. The two drives are empty until CTL_ATTACH_BLK puts a disk in: a template
+ * is saved with their drivers bound. The rest are empty windows for hot-plug. */
+enum ctl_slot {
+	CTL_SLOT_VSOCK,
+	CTL_SLOT_RNG,
+	CTL_SLOT_BALLOON,
+	CTL_SLOT_DRIVE,    /* a writable disk */
+	CTL_SLOT_DRIVE_RO, /* a read-only one */
+	CTL_SLOT_FREE,     /* first of the others */
+};
+
 enum ctl_op {
 	/* Make the machine; it does not run yet. fds: /dev/kvm, console log, then memory file and state
 	 * file as the flags say. */
@@ -18,7 +29,8 @@ enum ctl_op {
 	CTL_RUN,        /* start or continue the vCPUs */
 	CTL_PAUSE,      /* all vCPUs out of the guest, devices quiet */
 	CTL_SAVE,       /* paused: write state (fds[0]) and, with CTL_F_MEMORY, memory (fds[1]) */
-	CTL_ATTACH_BLK, /* fill a slot with a disk; fds[0] = image or block device */
+	CTL_ATTACH_BLK, /* a disk into an empty drive or slot; fds[0] = image or block device.
+			   -ENOTSUP: this disk does not go into a drive, use another slot */
 	CTL_DETACH,     /* empty a slot */
 	CTL_CONNECT,    /* open a vsock stream to a guest port; fds: host ends */
 	CTL_LISTEN,     /* fds[0] = listening Unix socket for hybrid CONNECT */

@@ -10,6 +10,7 @@
 #include "vmm/snapshot/memory.h"
 #include "vmm/snapshot/snap.h"
 #include "vmm/virtio/balloon.h"
+#include "vmm/virtio/blk.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/vsock.h"
 #include "vmm/virtio/vsock_mux.h"
@@ -124,13 +125,18 @@ static int vmm_attach_fixed(struct vmm *m, struct err *e)
 	int r;
 
 	if ((r = vsk_new(&m->loop, &vsock, &m->vsock, e)) < 0 ||
-	    (r = slots_attach(&m->slots, VMM_SLOT_VSOCK, m->vsock, e)) < 0)
+	    (r = slots_attach(&m->slots, CTL_SLOT_VSOCK, m->vsock, e)) < 0)
 		return r;
-	r = slots_attach(&m->slots, VMM_SLOT_RNG, vrng_new(&m->loop, &m->mem), e);
+	r = slots_attach(&m->slots, CTL_SLOT_RNG, vrng_new(&m->loop, &m->mem), e);
 	if (r < 0)
 		return r;
 	m->balloon = vbal_new(&m->loop, &m->mem);
-	return slots_attach(&m->slots, VMM_SLOT_BALLOON, m->balloon, e);
+	if ((r = slots_attach(&m->slots, CTL_SLOT_BALLOON, m->balloon, e)) < 0)
+		return r;
+	r = slots_attach(&m->slots, CTL_SLOT_DRIVE, vblk_new_empty(false, &m->loop, &m->mem), e);
+	if (r < 0)
+		return r;
+	return slots_attach(&m->slots, CTL_SLOT_DRIVE_RO, vblk_new_empty(true, &m->loop, &m->mem), e);
 }
 
 /* Every slot the snapshot has must be one of the fixed ones: a template is saved with the others
@@ -304,7 +310,12 @@ int vmm_pause(struct vmm *m, struct err *e)
 		pthread_cond_wait(&g->changed, &g->lock);
 	pthread_mutex_unlock(&g->lock);
 	m->paused = true;
-	r = slots_quiesce(&m->slots, e);
+	/* Now, not when it is saved: the time a machine spends paused does not exist for its guest. */
+	r = kvm_ioctl(m->kvm.vm_fd, KVM_GET_CLOCK, &m->clock);
+	if (r < 0)
+		err_set(e, r, "KVM_GET_CLOCK: %s", strerror(-r));
+	else
+		r = slots_quiesce(&m->slots, e);
 	if (r < 0)
 		vmm_run(m);
 	return r;
@@ -334,25 +345,19 @@ static int vmm_save_vcpus(struct vmm *m, struct snap_writer *w, struct err *e)
 	return 0;
 }
 
-static int vmm_save_machine(struct vmm *m, struct snap_writer *w, struct err *e)
+static void vmm_save_machine(struct vmm *m, struct snap_writer *w)
 {
-	struct kvm_clock_data clock;
-	int r = kvm_ioctl(m->kvm.vm_fd, KVM_GET_CLOCK, &clock);
-
-	if (r < 0)
-		return err_set(e, r, "KVM_GET_CLOCK: %s", strerror(-r));
 	snap_open(w, SNAP_MACHINE, 0);
 	buf_le64(w->out, m->spec.mem_bytes);
 	buf_le32(w->out, m->nvcpus);
 	buf_le32(w->out, m->spec.max_vcpus);
 	snap_close(w);
 	snap_open(w, SNAP_CLOCK, 0);
-	buf_le64(w->out, clock.clock);
+	buf_le64(w->out, m->clock.clock);
 	snap_close(w);
 	snap_open(w, SNAP_IOAPIC, 0);
 	ioapic_save(&m->ioapic, w->out);
 	snap_close(w);
-	return 0;
 }
 
 static void vmm_save_slots(struct vmm *m, struct snap_writer *w)
@@ -379,8 +384,9 @@ int vmm_save(struct vmm *m, int state_fd, int memory_fd, struct err *e)
 	 * are saved after them. */
 	snap_begin(&w, &state, m->spec.fingerprint);
 	vmm_save_slots(m, &w);
-	if ((r = vmm_save_vcpus(m, &w, e)) < 0 || (r = vmm_save_machine(m, &w, e)) < 0)
+	if ((r = vmm_save_vcpus(m, &w, e)) < 0)
 		return r;
+	vmm_save_machine(m, &w);
 	snap_finish(&w);
 	r = memory_fd >= 0 ? snapmem_write(&m->mem, memory_fd, e) : snapmem_punch(&m->mem, e);
 	if (r < 0)

@@ -45,10 +45,12 @@ static int vmm_do_attach_blk(struct vmm *m, const struct ctl_request *rq, int *f
 {
 	struct vblk_config cfg = { .fd = take_fd(&fds[0]),
 				   .read_only = rq->flags & CTL_F_READONLY };
-	struct vdev *d = NULL;
+	struct vdev *d = rq->slot < LAYOUT_SLOTS ? m->slots.slot[rq->slot].dev : NULL;
 	int r;
 
 	snprintf(cfg.serial, sizeof cfg.serial, "spore-%u", rq->slot);
+	if (d && vblk_is_empty(d))
+		return vblk_insert(d, &cfg, e);
 	if ((r = vblk_new(&cfg, &m->loop, &m->mem, &d, e)) < 0)
 		return r;
 	return slots_attach(&m->slots, rq->slot, d, e);

@@ -13,8 +13,6 @@
 #include "vmm/virtio/slots.h"
 #include "vmm/x86_64/boot.h"
 
-/* Slots with a fixed use; the rest are for hot-plug. */
-enum vmm_slot { VMM_SLOT_VSOCK, VMM_SLOT_RNG, VMM_SLOT_BALLOON, VMM_SLOT_FREE };
 
 /* Who may run, and how the guest ended. */
 struct vmm_gate {
@@ -45,6 +43,7 @@ struct vmm {
 	struct ctl_create spec;
 	const struct ctl_image *image;
 	bool created, paused;
+	struct kvm_clock_data clock; /* guest time when it was paused */
 };
 
 /* A vCPU saw the guest end. First one wins; the loop reports it. */

@@ -15,7 +15,8 @@ int nl_open(struct nl *n, int family, struct err *e)
 	*n = (struct nl){ .fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, family) };
 	if (n->fd < 0)
 		return err_set(e, -errno, "netlink socket: %m");
-	/* Both only make answers better: words with errors, and no objects that were not asked for. */
+	/* Both only make answers better: words with errors, and no objects that were not asked for.
+	 */
 	setsockopt(n->fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on);
 	setsockopt(n->fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
 	if (connect(n->fd, (struct sockaddr *)&kernel, sizeof kernel) < 0) {
@@ -180,7 +181,8 @@ static void nl_on_error(struct nl_ask *ask, const struct nlmsghdr *h)
 		return;
 	/* Behind the error stand the request's bytes, unless capped, and then the attributes. */
 	if (!(h->nlmsg_flags & NLM_F_CAPPED))
-		skip += NLMSG_ALIGN(m->msg.nlmsg_len) - MIN(sizeof m->msg, (size_t)m->msg.nlmsg_len);
+		skip += NLMSG_ALIGN(m->msg.nlmsg_len) -
+			MIN(sizeof m->msg, (size_t)m->msg.nlmsg_len);
 	if (h->nlmsg_flags & NLM_F_ACK_TLVS && h->nlmsg_len > skip &&
 	    nl_attr_find(cur_of((const char *)h + skip, h->nlmsg_len - skip), NLMSGERR_ATTR_MSG,
 			 &text))

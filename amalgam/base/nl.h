@@ -1,9 +1,9 @@
 /* nl.h - netlink: build a request, send it, wait for the kernel's word, walk the answer.
  *
- * A request is a buf: nl_begin(), nl_put() and nl_nest() as often as needed, then nl_do() or nl_dump(),
- * which fill in lengths and numbers and leave the buf empty for the next. One request at a time on a
- * socket. The kernel is trusted to be honest, not to be as we expect: every length is checked against
- * what was received. Sources: netlink(7), rtnetlink(7), linux/netlink.h. */
+ * A request is a buf: nl_begin(), nl_put() and nl_nest() as often as needed, then nl_do() or
+ * nl_dump(), which fill in lengths and numbers and leave the buf empty for the next. One request at
+ * a time on a socket. The kernel is trusted to be honest, not to be as we expect: every length is
+ * checked against what was received. Sources: netlink(7), rtnetlink(7), linux/netlink.h. */
 #pragma once
 
 #include <linux/netlink.h>
@@ -61,11 +61,11 @@ INTERNAL void nl_attr_str(const struct nl_attr *a, char *out, size_t size);
  * left is still read from the socket). */
 typedef int nl_each_fn(void *arg, const struct nl_message *m);
 
-/* Send, wait for the acknowledgement. each may be NULL; it gets what comes before (the object itself
- * for a get request). head_len: size of the family's header in answers. e holds the kernel's own words
- * where it gives any. */
-INTERNAL MUST_USE int nl_do(struct nl *n, struct buf *b, size_t head_len, nl_each_fn *each, void *arg,
-			    struct err *e);
+/* Send, wait for the acknowledgement. each may be NULL; it gets what comes before (the object
+ * itself for a get request). head_len: size of the family's header in answers. e holds the kernel's
+ * own words where it gives any. */
+INTERNAL MUST_USE int nl_do(struct nl *n, struct buf *b, size_t head_len, nl_each_fn *each,
+			    void *arg, struct err *e);
 /* The same for a request for all objects (NLM_F_DUMP is added). */
 INTERNAL MUST_USE int nl_dump(struct nl *n, struct buf *b, size_t head_len, nl_each_fn *each,
 			      void *arg, struct err *e);

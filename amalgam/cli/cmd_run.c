@@ -143,7 +143,6 @@ static int run_open_block(struct run *r, const char *path, struct err *e)
 	if (!r->rootfs.fstype)
 		return e->code;
 	r->rootfs.read_only = ro || !strcmp(r->rootfs.fstype, "erofs");
-	r->rootfs.slot = SANDBOX_FIRST_SLOT;
 	/* One writer, or many readers: two guests with one ext4 mounted writable destroy it. The lock
 	 * belongs to the open file, so it lasts as long as the machine has it. */
 	if (flock(r->block_fd, (r->rootfs.read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0)
@@ -320,6 +319,7 @@ static int run_start(struct run *r, struct err *e)
 		return err;
 	r->container.done = run_done;
 	r->container.arg = r;
+	r->rootfs.slot = r->sandbox.slot[0];
 	r->container.user = r->opt.user;
 	err = container_run(&r->container, &r->sandbox, r->state.id, r->spec, &r->rootfs, &r->io, e);
 	if (err < 0)

@@ -105,11 +105,33 @@ static int sandbox_reach_clone(struct sandbox *s, struct err *e)
 	return r < 0 ? r : agent_open(&s->agent, s->loop, fd, e);
 }
 
+/* The first disk of each kind goes into the drive for it, which a clone's driver knows already; others,
+ * and those a drive cannot take, get a slot of their own. */
+static int sandbox_attach_disk(struct sandbox *s, const struct sandbox_disk *d, uint32_t *used,
+			       uint32_t *slot, struct err *e)
+{
+	int r = -ENOTSUP;
+
+	*slot = d->read_only ? CTL_SLOT_DRIVE_RO : CTL_SLOT_DRIVE;
+	if (!(*used & 1u << *slot))
+		r = hv_attach_blk(&s->vm, *slot, d->fd, d->read_only, e);
+	if (r == -ENOTSUP) {
+		*slot = CTL_SLOT_FREE;
+		while (*used & 1u << *slot)
+			(*slot)++;
+		r = hv_attach_blk(&s->vm, *slot, d->fd, d->read_only, e);
+	}
+	*used |= 1u << *slot;
+	return r;
+}
+
 static int sandbox_attach_disks(struct sandbox *s, const struct sandbox_spec *spec, struct err *e)
 {
+	uint32_t used = 0;
+
+	ASSERT(spec->ndisks <= SANDBOX_MAX_DISKS);
 	for (unsigned i = 0; i < spec->ndisks; i++) {
-		int r = hv_attach_blk(&s->vm, SANDBOX_FIRST_SLOT + i, spec->disks[i].fd,
-				      spec->disks[i].read_only, e);
+		int r = sandbox_attach_disk(s, &spec->disks[i], &used, &s->slot[i], e);
 		if (r < 0)
 			return err_wrap(e, "disk %u", i);
 	}
@@ -123,7 +145,6 @@ static int sandbox_create_in_guest(struct sandbox *s, const struct sandbox_spec 
 	Grpc__CreateSandboxRequest rq = GRPC__CREATE_SANDBOX_REQUEST__INIT;
 	Grpc__SporeClone own = GRPC__SPORE_CLONE__INIT;
 	uint8_t entropy[SANDBOX_ENTROPY];
-	uint32_t slots[SANDBOX_MAX_DISKS];
 	uint8_t raw[16];
 	char machine_id[2 * sizeof raw + 1];
 	int r;
@@ -133,12 +154,10 @@ static int sandbox_create_in_guest(struct sandbox *s, const struct sandbox_spec 
 		return err_set(e, -EIO, "getrandom: %m");
 	for (unsigned i = 0; i < sizeof raw; i++)
 		sprintf(machine_id + 2 * i, "%02x", raw[i]);
-	for (unsigned i = 0; i < spec->ndisks; i++)
-		slots[i] = SANDBOX_FIRST_SLOT + i;
 	own.entropy = (ProtobufCBinaryData){ sizeof entropy, entropy };
 	own.wall_time_ns = (int64_t)clock_wall_ns();
 	own.machine_id = machine_id;
-	own.bind_slots = slots;
+	own.bind_slots = s->slot;
 	own.n_bind_slots = spec->ndisks;
 	own.online_cpus = spec->shape.vcpus;
 	own.is_clone = s->is_clone;

@@ -9,8 +9,7 @@
 #include "amalgam/runtime/agent.h"
 #include "amalgam/runtime/template.h"
 
-#define SANDBOX_FIRST_SLOT 3 /* below: vsock, rng, balloon */
-#define SANDBOX_MAX_DISKS  (LAYOUT_SLOTS - SANDBOX_FIRST_SLOT)
+#define SANDBOX_MAX_DISKS (LAYOUT_SLOTS - CTL_SLOT_FREE)
 
 struct sandbox_disk {
 	int fd; /* borrowed until sandbox_start() returns */
@@ -25,7 +24,7 @@ struct sandbox_spec {
 	int console_fd; /* borrowed */
 	int listen_fd;  /* hybrid vsock socket, borrowed; -1 = none */
 	const struct sandbox_disk *disks;
-	unsigned ndisks; /* disk i sits in slot SANDBOX_FIRST_SLOT + i */
+	unsigned ndisks; /* at most SANDBOX_MAX_DISKS */
 };
 
 /* When things happened, monotonic ns; 0 = not yet. */
@@ -45,6 +44,7 @@ struct sandbox {
 	struct hv_vm vm;
 	struct agent agent;
 	struct sandbox_events events;
+	uint32_t slot[SANDBOX_MAX_DISKS]; /* where each disk went */
 	bool is_clone;
 	bool gone;
 	char why[256];       /* how the machine ended */

@@ -9,6 +9,7 @@
 #include "amalgam/base/mem.h"
 #include "amalgam/base/path.h"
 #include "amalgam/base/str.h"
+#include "guest/agent/cgroup.h"
 #include "guest/agent/rpc.h"
 
 #define GA_AGENT_LAST_WORDS_MS 50
@@ -19,7 +20,7 @@ static int ga_agent_bind_unix(const struct ga_config *c, uint32_t port, bool is_
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 
-	strcpy(sa.sun_path, c->listen);
+	memcpy(sa.sun_path, c->listen, sizeof c->listen);
 	if (!is_rpc)
 		snprintf(sa.sun_path + strlen(sa.sun_path), 12, ".%u", port);
 	unlink(sa.sun_path);
@@ -37,8 +38,8 @@ static int ga_agent_bind_vsock(uint32_t port, int fd)
 int ga_agent_listen(const struct ga_config *c, uint32_t port, bool is_rpc, struct err *e)
 {
 	bool is_unix = *c->listen;
-	AUTO_CLOSE int fd = socket(is_unix ? AF_UNIX : AF_VSOCK,
-				   SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	AUTO_CLOSE int fd =
+		socket(is_unix ? AF_UNIX : AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return err_set(e, -errno, "socket: %m");
@@ -111,9 +112,10 @@ static int ga_agent_start(struct ga_agent *a, struct err *e)
 
 static int ga_agent_usage(void)
 {
-	static const char text[] = "usage: spore-agent --listen unix:///PATH [agent.KEY=VALUE ...]\n"
-				   "       spore-agent --version\n"
-				   "As PID 1 it takes its settings from the kernel command line.\n";
+	static const char text[] =
+		"usage: spore-agent --listen unix:///PATH [agent.KEY=VALUE ...]\n"
+		"       spore-agent --version\n"
+		"As PID 1 it takes its settings from the kernel command line.\n";
 
 	return write(2, text, sizeof text - 1) < 0 ? 2 : 2;
 }

@@ -1,8 +1,8 @@
 /* agent.h - the agent as one value, handed down to all of its parts.
  *
  * PID 1 of the guest: one thread, one loop. Requests come in by ttRPC (rpc.h), children end by
- * SIGCHLD (reap.h), streams by connections to a second port (direct.h). Nothing blocks longer than a
- * system call on local state; what has to be waited for is polled by a timer (wait.h). */
+ * SIGCHLD (reap.h), streams by connections to a second port (direct.h). Nothing blocks longer than
+ * a system call on local state; what has to be waited for is polled by a timer (wait.h). */
 #pragma once
 
 #include "amalgam/base/loop.h"
@@ -27,6 +27,7 @@ struct ga_agent {
 	struct ga_reap reap;
 	struct watch rpc_watch;
 	unsigned connections;
+	unsigned scrapes; /* GetMetrics so far */
 	struct timer end;
 };
 

@@ -49,7 +49,7 @@ static int ga_boot_set_addr(struct ga_config *c, const char *v)
 	uint64_t port;
 
 	if (str_starts(v, "unix://") && strlen(v + 7) + sizeof ".65535" <= sizeof c->listen) {
-		strcpy(c->listen, v + 7);
+		snprintf(c->listen, sizeof c->listen, "%s", v + 7);
 		return 0;
 	}
 	if (str_starts(v, "vsock://-1:") && str_u64(v + 11, 1, UINT32_MAX - 1, &port) == 0) {
@@ -125,8 +125,9 @@ static const struct ga_boot_mount {
 	  "nsdelegate,memory_recursiveprot", 0755 },
 };
 
-/* pivot_root(2) cannot leave the root of an initramfs, which has no parent mount. So the agent's root
- * becomes a bind mount of it, moved on top: that one has a parent, and containers start from it. */
+/* pivot_root(2) cannot leave the root of an initramfs, which has no parent mount. So the agent's
+ * root becomes a bind mount of it, moved on top: that one has a parent, and containers start from
+ * it. */
 static int ga_boot_reroot(struct err *e)
 {
 	if (mkdir("/run", 0755) < 0 && errno != EEXIST)
@@ -182,8 +183,8 @@ int ga_boot_system(struct err *e)
 {
 	if (ga_boot_reroot(e) < 0 || ga_boot_etc(e) < 0 || ga_boot_mount_all(e) < 0)
 		return e->code;
-	/* Nothing may rewrite /init through /proc/<pid>/exe of a process on its way into a container:
-	 * the whole superblock refuses writes from here on. */
+	/* Nothing may rewrite /init through /proc/<pid>/exe of a process on its way into a
+	 * container: the whole superblock refuses writes from here on. */
 	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL) < 0)
 		return err_set(e, -errno, "remount / read-only: %m");
 	ga_boot_limits();

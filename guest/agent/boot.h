@@ -30,7 +30,8 @@ INTERNAL void ga_boot_defaults(struct ga_config *c);
  * sense too (a guest that does not boot helps nobody); each is logged. */
 INTERNAL void ga_boot_cmdline(struct ga_config *c, char *line);
 
-/* Early mounts, re-rooting, sysctls. A failure here is final: the caller prints it and powers off. */
+/* Early mounts, re-rooting, sysctls. A failure here is final: the caller prints it and powers off.
+ */
 INTERNAL MUST_USE int ga_boot_system(struct err *e);
 
 /* Power off, without return. is_init false: exit. */

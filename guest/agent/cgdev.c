@@ -74,12 +74,13 @@ static size_t ga_cgdev_emit(struct ga_cgdev_prog *p, uint8_t code, uint8_t dst, 
 #define GA_CGDEV_LOAD32  (BPF_LDX | BPF_MEM | BPF_W)
 #define GA_CGDEV_JNE_IMM (BPF_JMP | BPF_JNE | BPF_K)
 #define GA_CGDEV_JEQ_IMM (BPF_JMP | BPF_JEQ | BPF_K)
-#define GA_CGDEV_EXIT	 (BPF_JMP | BPF_EXIT)
+#define GA_CGDEV_EXIT    (BPF_JMP | BPF_EXIT)
 
 static void ga_cgdev_prologue(struct ga_cgdev_prog *p)
 {
 	/* struct bpf_cgroup_dev_ctx: access_type = access << 16 | type */
-	ga_cgdev_emit(p, GA_CGDEV_LOAD32, 2, 1, offsetof(struct bpf_cgroup_dev_ctx, access_type), 0);
+	ga_cgdev_emit(p, GA_CGDEV_LOAD32, 2, 1, offsetof(struct bpf_cgroup_dev_ctx, access_type),
+		      0);
 	ga_cgdev_emit(p, GA_CGDEV_MOV_REG, 3, 2, 0, 0);
 	ga_cgdev_emit(p, GA_CGDEV_AND_IMM, 3, 0, 0, 0xffff);
 	ga_cgdev_emit(p, GA_CGDEV_RSH_IMM, 2, 0, 0, 16);
@@ -99,9 +100,9 @@ static void ga_cgdev_rule(struct ga_cgdev_prog *p, const Grpc__LinuxDeviceCgroup
 	unsigned n = 0;
 
 	if (!ga_cgdev_is_all(r))
-		jumps[n++] = ga_cgdev_emit(p, GA_CGDEV_JNE_IMM, 3, 0, 0,
-					   r->type[0] == 'b' ? BPF_DEVCG_DEV_BLOCK :
-							       BPF_DEVCG_DEV_CHAR);
+		jumps[n++] =
+			ga_cgdev_emit(p, GA_CGDEV_JNE_IMM, 3, 0, 0,
+				      r->type[0] == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
 	if (!ga_cgdev_is_all(r) && r->major >= 0)
 		jumps[n++] = ga_cgdev_emit(p, GA_CGDEV_JNE_IMM, 4, 0, 0, (int32_t)r->major);
 	if (!ga_cgdev_is_all(r) && r->minor >= 0)
@@ -157,7 +158,7 @@ static int ga_cgdev_load(const struct bpf_insn *insns, size_t n, struct err *e)
 	a.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
 	a.insns = (uintptr_t)insns;
 	a.insn_cnt = (uint32_t)n;
-	a.license = (uintptr_t)"GPL";
+	a.license = (uintptr_t) "GPL";
 	fd = syscall(SYS_bpf, BPF_PROG_LOAD, &a, sizeof a);
 	if (fd < 0)
 		return err_set(e, -errno, "load device program: %m");

@@ -75,8 +75,8 @@ uint64_t ga_cgroup_keyed(const struct ga_cgroup *cg, const char *file, const cha
 
 /* ---- Making and removing */
 
-/* Hand every controller that `dir` has down to its children. One that cannot be (cpu, while realtime
- * tasks are about) must not take the others with it, so each is written alone. */
+/* Hand every controller that `dir` has down to its children. One that cannot be (cpu, while
+ * realtime tasks are about) must not take the others with it, so each is written alone. */
 static void ga_cgroup_delegate(const char *dir)
 {
 	AUTO_FREE char *from = mem_printf("%s/cgroup.controllers", dir);
@@ -105,8 +105,8 @@ int ga_cgroup_init_root(struct err *e)
 
 static bool ga_cgroup_bad_component(const char *name, size_t n)
 {
-	return n > NAME_MAX || (n == 2 && !strncmp(name, "..", 2)) ||
-	       (n == 1 && *name == '.') || !strncmp(name, "cgroup.", 7);
+	return n > NAME_MAX || (n == 2 && !strncmp(name, "..", 2)) || (n == 1 && *name == '.') ||
+	       !strncmp(name, "cgroup.", 7);
 }
 
 int ga_cgroup_place(const char *cgroups_path, const char *id, struct buf *out, struct err *e)
@@ -229,7 +229,8 @@ static int ga_cgroup_memory(const struct ga_cgroup *cg, const Grpc__LinuxMemory 
 
 	if (m->swap) {
 		if (ga_cgroup_swap_max(m->limit, m->swap, &swap) < 0)
-			return err_set(e, -EINVAL, "memory+swap limit %lld does not cover memory limit %lld",
+			return err_set(e, -EINVAL,
+				       "memory+swap limit %lld does not cover memory limit %lld",
 				       (long long)m->swap, (long long)m->limit);
 		r = ga_cgroup_limit(cg, "memory.swap.max", swap, e);
 		/* A kernel without swap has no file and needs no limit. */
@@ -258,7 +259,7 @@ static int ga_cgroup_cpu_max(const struct ga_cgroup *cg, const Grpc__LinuxCPU *c
 	if (c->quota > 0)
 		snprintf(quota, sizeof quota, "%lld", (long long)c->quota);
 	else if (c->quota < 0)
-		strcpy(quota, "max");
+		snprintf(quota, sizeof quota, "max");
 	snprintf(text, sizeof text, "%s %llu", quota, period ? period : 100000);
 	return ga_cgroup_write(cg, "cpu.max", text, e);
 }

@@ -11,9 +11,9 @@
 #include "oci.pb-c.h"
 
 struct ga_cgroup {
-	char *path;  /* below /sys/fs/cgroup, absolute; NULL = none */
-	int fd;      /* the directory, for CLONE_INTO_CGROUP */
-	int dev_fd;  /* BPF program that decides on devices, -1 = none */
+	char *path; /* below /sys/fs/cgroup, absolute; NULL = none */
+	int fd;     /* the directory, for CLONE_INTO_CGROUP */
+	int dev_fd; /* BPF program that decides on devices, -1 = none */
 };
 
 #define GA_CGROUP_NONE ((struct ga_cgroup){ .fd = -1, .dev_fd = -1 })
@@ -22,7 +22,8 @@ struct ga_cgroup {
 INTERNAL MUST_USE int ga_cgroup_init_root(struct err *e);
 
 /* Where a container's cgroup goes: linux.cgroupsPath, made safe and absolute; "/<id>" when empty;
- * "slice:prefix:name" as systemd drivers write it becomes "/slice/prefix-name". -EINVAL for "..". */
+ * "slice:prefix:name" as systemd drivers write it becomes "/slice/prefix-name". -EINVAL for "..".
+ */
 INTERNAL MUST_USE int ga_cgroup_place(const char *cgroups_path, const char *id, struct buf *out,
 				      struct err *e);
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -363,6 +364,7 @@ void ga_container_forget(struct ga_container *c)
 		at = &(*at)->next;
 	*at = c->next;
 	ga_wait_stop(&c->wait);
+	free(c->termination_log);
 	free(c->id);
 	free(c);
 }
@@ -490,6 +492,21 @@ static int ga_container_check(struct ga_agent *a, const Grpc__CreateContainerReq
 	return n >= GA_MAX_CONTAINERS ? err_set(e, -ENOSPC, "too many containers") : 0;
 }
 
+/* The mount at the path Kubernetes has named; its source outlives the container's own processes. */
+static void ga_container_note_log(struct ga_container *c)
+{
+	const Grpc__Spec *s = c->req->oci;
+	const char *path = "/dev/termination-log";
+
+	for (size_t i = 0; i < s->n_annotations; i++)
+		if (!strcmp(s->annotations[i]->key,
+			    "io.kubernetes.container.terminationMessagePath"))
+			path = s->annotations[i]->value;
+	for (size_t i = 0; i < s->n_mounts && !c->termination_log; i++)
+		if (!strcmp(s->mounts[i]->destination, path))
+			c->termination_log = mem_strdup(s->mounts[i]->source);
+}
+
 void ga_container_create(struct ga_agent *a, struct ttrpc_call *call,
 			 const Grpc__CreateContainerRequest *req)
 {
@@ -509,6 +526,7 @@ void ga_container_create(struct ga_agent *a, struct ttrpc_call *call,
 	c->req = req;
 	c->next = a->containers;
 	a->containers = c;
+	ga_container_note_log(c);
 	ga_wait_start(&a->loop, &c->wait, a->config.hotplug_timeout_ms, ga_container_try_steps,
 		      ga_container_tried_steps);
 }

@@ -3,8 +3,8 @@
  *	CREATING --init is READY--> CREATED --StartContainer--> RUNNING --init ends--> STOPPED
  *	    \____________________________\___________________________\__________________\--> ENDING
  *
- * Creation is a table of steps with their undo; removal and every failure walk it backwards, once all
- * processes have ended. */
+ * Creation is a table of steps with their undo; removal and every failure walk it backwards, once
+ *all processes have ended. */
 #pragma once
 
 #include "agent.pb-c.h"
@@ -36,16 +36,17 @@ struct ga_container {
 	struct ga_container *next;
 	struct ga_agent *agent;
 	char *id;
+	char *termination_log; /* where Kubernetes' file lies in the guest; NULL = nowhere */
 	enum ga_container_state state;
 	bool oom_killed;
 	bool shares_pidns; /* its processes outlive its init unless killed */
 	bool owns_pidns;   /* ... of the sandbox */
 	struct ga_cgroup cgroup;
-	uint64_t new_ns;      /* CLONE_NEW* made for it */
-	uint64_t exec_ns;     /* CLONE_NEW* a further process has to join */
+	uint64_t new_ns;       /* CLONE_NEW* made for it */
+	uint64_t exec_ns;      /* CLONE_NEW* a further process has to join */
 	struct ga_ns_set join; /* namespaces its init joins */
 	struct ga_storage *storages;
-	size_t n_storages;                     /* of the request, done */
+	size_t n_storages;                    /* of the request, done */
 	uint8_t slots[(GA_SLOT_MAX + 8) / 8]; /* bound for its devices */
 	struct ga_seccomp seccomp;
 	struct ga_process *processes; /* the first is init */
@@ -73,7 +74,8 @@ INTERNAL void ga_container_exec(struct ga_agent *a, struct ttrpc_call *call,
 INTERNAL void ga_container_remove(struct ga_agent *a, struct ttrpc_call *call, const char *id,
 				  uint32_t timeout_s);
 
-/* Kill what runs, wait for it (timeout_ms 0 = for ever), undo all steps; ended() then forgets it. */
+/* Kill what runs, wait for it (timeout_ms 0 = for ever), undo all steps; ended() then forgets it.
+ */
 INTERNAL void ga_container_end(struct ga_container *c, uint64_t timeout_ms,
 			       ga_container_ended_fn *ended);
 /* Off the list, free. */

@@ -15,14 +15,14 @@ static const struct {
 	const char *path;
 	unsigned major, minor;
 } ga_dev_defaults[] = {
-	{ "/dev/null", 1, 3 },	 { "/dev/zero", 1, 5 },	   { "/dev/full", 1, 7 },
+	{ "/dev/null", 1, 3 },   { "/dev/zero", 1, 5 },    { "/dev/full", 1, 7 },
 	{ "/dev/random", 1, 8 }, { "/dev/urandom", 1, 9 }, { "/dev/tty", 5, 0 },
 };
 
 static const struct {
 	const char *path, *target;
 } ga_dev_links[] = {
-	{ "/dev/fd", "/proc/self/fd" },	      { "/dev/stdin", "/proc/self/fd/0" },
+	{ "/dev/fd", "/proc/self/fd" },       { "/dev/stdin", "/proc/self/fd/0" },
 	{ "/dev/stdout", "/proc/self/fd/1" }, { "/dev/stderr", "/proc/self/fd/2" },
 	{ "/dev/ptmx", "pts/ptmx" },
 };
@@ -69,7 +69,8 @@ static int ga_dev_make(int root_fd, const char *path, mode_t mode, dev_t dev, ui
 			return ga_dev_bind(root_fd, path, e);
 		return err_set(e, -errno, "mknod %s: %m", path);
 	}
-	/* Without regard to umask; the node was checked or made above, and nobody else runs here. */
+	/* Without regard to umask; the node was checked or made above, and nobody else runs here.
+	 */
 	if (fchmodat(dir, name, mode & 07777, 0) < 0 ||
 	    fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_set(e, -errno, "owner and mode of %s: %m", path);
@@ -183,8 +184,8 @@ size_t ga_dev_rules(const Grpc__Spec *spec, Grpc__LinuxDeviceCgroup ***out)
 	l.store = (Grpc__LinuxDeviceCgroup *)(l.rule + max);
 	for (size_t i = 0; given && i < lx->resources->n_devices; i++)
 		l.rule[l.n++] = lx->resources->devices[i];
-	/* A host that says nothing (stock ones drop the list) does not mean "everything": the disks of
-	 * this VM are devices too. */
+	/* A host that says nothing (stock ones drop the list) does not mean "everything": the disks
+	 * of this VM are devices too. */
 	ga_dev_rule(&l, ga_dev_char, -1, -1, ga_dev_mknod);
 	ga_dev_rule(&l, ga_dev_block, -1, -1, ga_dev_mknod);
 	for (size_t i = 0; i < ARRAY_LEN(ga_dev_defaults); i++)

@@ -1,5 +1,5 @@
-/* direct.h - connections that are a standard stream: accepted on port 1027, kept until a request names
- * them by the host port they come from. PROTOCOL.agent section 4.
+/* direct.h - connections that are a standard stream: accepted on port 1027, kept until a request
+ * names them by the host port they come from. PROTOCOL.agent section 4.
  *
  * In tests the socket is a Unix one and the first line of a connection is its "host port". */
 #pragma once

@@ -82,8 +82,9 @@ static int ga_hooks_run_one(const Grpc__Hook *h, const struct buf *state, struct
 		return err_set(e, -errno, "hook %s: fork: %m", h->path);
 	r = ga_hooks_wait(pid, h->timeout);
 	if (r == -ETIMEDOUT)
-		return err_set(e, r, "error running startContainer hook: %s ran past its timeout of %llds",
-			       h->path, (long long)h->timeout);
+		return err_set(
+			e, r, "error running startContainer hook: %s ran past its timeout of %llds",
+			h->path, (long long)h->timeout);
 	if (r != 0)
 		return err_set(e, -ECHILD, "error running startContainer hook: %s: exit status %d",
 			       h->path, r < 0 ? r : proc_exit_code(r));

@@ -31,7 +31,7 @@ static bool ga_hotplug_cpu(unsigned k)
 	snprintf(path, sizeof path, GA_HOTPLUG_CPUS "/cpu%u", k);
 	if (access(path, F_OK) < 0)
 		return false;
-	strcat(path, "/online");
+	snprintf(path, sizeof path, GA_HOTPLUG_CPUS "/cpu%u/online", k);
 	if (path_read(path, 16, &b, NULL) < 0 || (b.len && b.data[0] == '1'))
 		return true;
 	return path_put(path, "1") == 0;

@@ -9,8 +9,8 @@ struct ga_agent;
 /* Bring CPUs online, in order, until `total` are (those that are parked stay offline otherwise). */
 INTERNAL MUST_USE int ga_hotplug_cpus(unsigned total, struct err *e);
 
-/* OnlineCPUMem: nb_cpus more CPUs, and unless cpu_only every memory block. With wait it answers when
- * that many are there; without, what is there now is done and the rest is no error. */
+/* OnlineCPUMem: nb_cpus more CPUs, and unless cpu_only every memory block. With wait it answers
+ * when that many are there; without, what is there now is done and the rest is no error. */
 INTERNAL void ga_hotplug_online(struct ga_agent *a, struct ttrpc_call *call,
 				const Grpc__OnlineCPUMemRequest *req);
 

@@ -1,5 +1,6 @@
 #include "guest/agent/init.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
@@ -15,6 +16,7 @@
 
 #include "amalgam/base/buf.h"
 #include "amalgam/base/fd.h"
+#include "amalgam/base/log.h"
 #include "amalgam/base/mem.h"
 #include "amalgam/base/path.h"
 #include "amalgam/base/str.h"
@@ -34,7 +36,8 @@ struct ga_init {
 	struct ga_user user;
 	struct ga_caps caps;
 	char **args, **env; /* NULL-terminated, as execve(2) wants them */
-	int status; /* what to exit with if the step fails */
+	char file[PATH_MAX]; /* what args[0] turned out to be */
+	int status;          /* what to exit with if the step fails */
 };
 
 /* ---- First: nothing of the agent's may be left (CVE-2024-21626, CVE-2019-5736) */
@@ -220,6 +223,16 @@ static int ga_init_stdio(struct ga_init *in, struct err *e)
 
 /* ---- Who and where */
 
+/* errno in words as users of other runtimes know them: "permission denied". */
+static const char *ga_init_reason(int code)
+{
+	static char text[64];
+
+	snprintf(text, sizeof text, "%s", strerror(code < 0 ? -code : code));
+	text[0] = (char)tolower((unsigned char)text[0]);
+	return text;
+}
+
 static int ga_init_user(struct ga_init *in, struct err *e)
 {
 	return ga_user_resolve(in->l->process->user, in->l->string_user, &in->user, e);
@@ -276,18 +289,20 @@ static int ga_init_credentials(struct ga_init *in, struct err *e)
 	return 0;
 }
 
-/* As the user: whether it may be there is part of the question. A magic link (/proc/self/fd/7) could
- * have led out of the root: then the kernel has no path for where we are (CVE-2024-21626). */
+/* As the user: whether it may be there is part of the question. A magic link (/proc/self/fd/7)
+ * could have led out of the root: then the kernel has no path for where we are (CVE-2024-21626). */
 static int ga_init_enter_cwd(struct ga_init *in, struct err *e)
 {
 	const char *cwd = *in->l->process->cwd ? in->l->process->cwd : "/";
 	char now[PATH_MAX];
 
 	if (chdir(cwd) < 0)
-		return err_set(e, -errno, "chdir to cwd (\"%s\") set in config.json failed: %m", cwd);
+		return err_set(e, -errno, "chdir to cwd (\"%s\") set in config.json failed: %s",
+			       cwd, ga_init_reason(errno));
 	if (!getcwd(now, sizeof now) || now[0] != '/')
-		return err_set(e, -EPERM, "current working directory is outside of container mount "
-					  "namespace root -- possible container breakout detected");
+		return err_set(e, -EPERM,
+			       "current working directory is outside of container mount "
+			       "namespace root -- possible container breakout detected");
 	return 0;
 }
 
@@ -311,8 +326,8 @@ static int ga_init_hooks(struct ga_init *in, struct err *e)
 	return ga_hooks_run(in->l->spec->hooks, in->l->spec, in->l->id, e);
 }
 
-/* With no_new_privs anybody may load a filter. Without, it takes CAP_SYS_ADMIN, which is then given up
- * by a single capset() under the filter. */
+/* With no_new_privs anybody may load a filter. Without, it takes CAP_SYS_ADMIN, which is then given
+ * up by a single capset() under the filter. */
 static int ga_init_seccomp(struct ga_init *in, struct err *e)
 {
 	const struct ga_launch *l = in->l;
@@ -355,49 +370,42 @@ static int ga_init_search(const char *name, const char *path, char *out, size_t 
 	return code;
 }
 
-static int ga_init_find(struct ga_init *in, char *file, size_t size, struct err *e)
+/* Before the seccomp filter, which need not allow what a search takes. */
+static int ga_init_find(struct ga_init *in, struct err *e)
 {
 	const char *name = in->args[0];
 	const char *path = ga_init_getenv(in->env, "PATH");
+	struct stat st;
 	int r;
 
 	if (strchr(name, '/')) {
-		struct stat st;
-		if (stat(name, &st) < 0) {
-			in->status = errno == EACCES ? 126 : 127;
-			return err_set(e, -errno, "exec: \"%s\": stat %s: %m", name, name);
-		}
-		snprintf(file, size, "%s", name);
-		return 0;
+		if (stat(name, &st) == 0)
+			return snprintf(in->file, sizeof in->file, "%s", name) < 0 ? -EIO : 0;
+		in->status = errno == EACCES ? 126 : 127;
+		return err_set(e, -errno, "exec: \"%s\": stat %s: %s", name, name,
+			       ga_init_reason(errno));
 	}
 	if (!path)
 		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-	r = *name ? ga_init_search(name, path, file, size) : -ENOENT;
-	if (r == -EACCES) {
-		in->status = 126;
+	r = *name ? ga_init_search(name, path, in->file, sizeof in->file) : -ENOENT;
+	if (r == 0)
+		return 0;
+	in->status = r == -EACCES ? 126 : 127;
+	if (r == -EACCES)
 		return err_set(e, r, "exec: \"%s\": permission denied", name);
-	}
-	if (r < 0) {
-		in->status = 127;
-		return err_set(e, r, "exec: \"%s\": executable file not found in $PATH", name);
-	}
-	return 0;
+	return err_set(e, r, "exec: \"%s\": executable file not found in $PATH", name);
 }
 
 static int ga_init_exec(struct ga_init *in, struct err *e)
 {
-	char file[PATH_MAX];
 	int code;
 
-	/* A buffer on the stack and a few calls: the seccomp filter may be in force already. */
-	if (ga_init_find(in, file, sizeof file, e) < 0)
-		return e->code;
-	execve(file, in->args, in->env);
+	execve(in->file, in->args, in->env);
 	code = -errno;
 	in->status = code == -ENOENT || code == -ENOTDIR ? 127 : 126;
-	if (code == -EACCES)
-		return err_set(e, code, "exec: \"%s\": permission denied", in->args[0]);
-	return err_set(e, code, "exec %s: %s", file, strerror(-code));
+	return code == -EACCES ?
+		       err_set(e, code, "exec: \"%s\": permission denied", in->args[0]) :
+		       err_set(e, code, "exec %s: %s", in->file, ga_init_reason(code));
 }
 
 /* ---- The two ways in */
@@ -427,27 +435,20 @@ static const struct ga_init_step ga_init_create[] = {
 	{ ga_init_enter_cwd, NULL },
 	{ ga_init_ready, "init" },
 	{ ga_init_hooks, NULL },
+	{ ga_init_find, NULL },
 	{ ga_init_seccomp, NULL },
 	{ ga_init_exec, NULL },
 };
 
 static const struct ga_init_step ga_init_join_steps[] = {
-	{ ga_init_descriptors, "init" },
-	{ ga_init_signals, "init" },
-	{ ga_init_oom_score, "init" },
-	{ ga_init_join, NULL },
-	{ ga_init_session, "init" },
-	{ ga_init_exec_root, "init" },
-	{ ga_init_terminal, "terminal" },
-	{ ga_init_user, NULL },
-	{ ga_init_words, "init" },
-	{ ga_init_stdio, "init" },
-	{ ga_init_limits, NULL },
-	{ ga_init_make_cwd, NULL },
-	{ ga_init_credentials, "init" },
-	{ ga_init_enter_cwd, NULL },
-	{ ga_init_ready, "init" },
-	{ ga_init_seccomp, NULL },
+	{ ga_init_descriptors, "init" },  { ga_init_signals, "init" },
+	{ ga_init_oom_score, "init" },    { ga_init_join, NULL },
+	{ ga_init_session, "init" },      { ga_init_exec_root, "init" },
+	{ ga_init_terminal, "terminal" }, { ga_init_user, NULL },
+	{ ga_init_words, "init" },        { ga_init_stdio, "init" },
+	{ ga_init_limits, NULL },         { ga_init_make_cwd, NULL },
+	{ ga_init_credentials, "init" },  { ga_init_enter_cwd, NULL },
+	{ ga_init_ready, "init" },        { ga_init_seccomp, NULL },
 	{ ga_init_exec, NULL },
 };
 

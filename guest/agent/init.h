@@ -18,12 +18,12 @@ struct ga_launch {
 	const Grpc__Spec *spec;              /* NULL: a further process of a running container */
 	const char *id;
 	const char *cgroup_path;
-	uint64_t new_ns;   /* CLONE_NEW* of namespaces that were made for it */
-	bool sets_hostname; /* its uts namespace has no name yet */
-	int target;        /* pidfd of the init process whose namespaces to join, or -1 */
-	int target_ns;     /* CLONE_NEW* of these */
-	int sync;          /* the child's end */
-	int stdio[3];      /* the child's ends; -1 with a terminal */
+	uint64_t new_ns;           /* CLONE_NEW* of namespaces that were made for it */
+	bool sets_hostname;        /* its uts namespace has no name yet */
+	int target;                /* pidfd of the init process whose namespaces to join, or -1 */
+	int target_ns;             /* CLONE_NEW* of these */
+	int sync;                  /* the child's end */
+	int stdio[3];              /* the child's ends; -1 with a terminal */
 	struct sock_fprog seccomp; /* len 0 = none */
 	unsigned seccomp_flags;
 };

@@ -74,7 +74,8 @@ static int ga_limits_ioprio(const Grpc__LinuxIOPriority *p, struct err *e)
 	if (class < 0 || p->priority < 0 || p->priority > 7)
 		return err_set(e, -EINVAL, "io priority \"%s\" %d is not valid", p->class_,
 			       p->priority);
-	if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, class << IOPRIO_CLASS_SHIFT | p->priority))
+	if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0,
+		    class << IOPRIO_CLASS_SHIFT | p->priority))
 		return err_set(e, -errno, "io priority: %m");
 	return 0;
 }
@@ -118,26 +119,27 @@ static const struct {
 	const char *name;
 	uint64_t ns;
 } ga_limits_sysctl_table[] = {
-	{ "kernel.msgmax", CLONE_NEWIPC },	    { "kernel.msgmnb", CLONE_NEWIPC },
-	{ "kernel.msgmni", CLONE_NEWIPC },	    { "kernel.sem", CLONE_NEWIPC },
-	{ "kernel.shmall", CLONE_NEWIPC },	    { "kernel.shmmax", CLONE_NEWIPC },
-	{ "kernel.shmmni", CLONE_NEWIPC },	    { "kernel.shm_rmid_forced", CLONE_NEWIPC },
-	{ "fs.mqueue.", CLONE_NEWIPC },		    { "kernel.domainname", CLONE_NEWUTS },
-	{ "kernel.hostname", CLONE_NEWUTS },	    { "net.", CLONE_NEWNET },
+	{ "kernel.msgmax", CLONE_NEWIPC },   { "kernel.msgmnb", CLONE_NEWIPC },
+	{ "kernel.msgmni", CLONE_NEWIPC },   { "kernel.sem", CLONE_NEWIPC },
+	{ "kernel.shmall", CLONE_NEWIPC },   { "kernel.shmmax", CLONE_NEWIPC },
+	{ "kernel.shmmni", CLONE_NEWIPC },   { "kernel.shm_rmid_forced", CLONE_NEWIPC },
+	{ "fs.mqueue.", CLONE_NEWIPC },      { "kernel.domainname", CLONE_NEWUTS },
+	{ "kernel.hostname", CLONE_NEWUTS }, { "net.", CLONE_NEWNET },
 };
 
 uint64_t ga_limits_sysctl_ns(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_LEN(ga_limits_sysctl_table); i++) {
 		const char *known = ga_limits_sysctl_table[i].name;
-		if (known[strlen(known) - 1] == '.' ? str_starts(name, known) : !strcmp(name, known))
+		if (known[strlen(known) - 1] == '.' ? str_starts(name, known)
+						    : !strcmp(name, known))
 			return ga_limits_sysctl_table[i].ns;
 	}
 	return 0;
 }
 
-/* "net.ipv4.ip_forward" -> /proc/sys/net/ipv4/ip_forward; with a slash first in the name the slashes
- * separate and dots are dots (sysctl(8)): net/ipv4/conf/eth0.1/forwarding. */
+/* "net.ipv4.ip_forward" -> /proc/sys/net/ipv4/ip_forward; with a slash first in the name the
+ * slashes separate and dots are dots (sysctl(8)): net/ipv4/conf/eth0.1/forwarding. */
 static char *ga_limits_sysctl_path(const char *name)
 {
 	char *path = mem_printf("/proc/sys/%s", name);
@@ -159,8 +161,8 @@ int ga_limits_sysctls(const Grpc__Linux *l, struct err *e)
 			for (char *s = dotted; *s; s++)
 				*s = *s == '/' ? '.' : *s;
 		if (!ga_limits_sysctl_ns(dotted) || strstr(path, "/../"))
-			return err_set(e, -EINVAL, "sysctl \"%s\" is not in a separate kernel namespace",
-				       name);
+			return err_set(e, -EINVAL,
+				       "sysctl \"%s\" is not in a separate kernel namespace", name);
 		r = path_put(path, value);
 		if (r < 0)
 			return err_set(e, r, "sysctl %s = \"%s\": %s", name, value, strerror(-r));

@@ -92,7 +92,8 @@ static const struct ga_mount_option {
 	{ "sync", GA_MOUNT_SB, false, 0 },
 	{ "tmpcopyup", GA_MOUNT_COPYUP, false, 0 },
 	{ "unbindable", GA_MOUNT_PROP, false, MS_UNBINDABLE },
-	/* Mount options of ours come through Mount.uid_mappings; without them there is nothing to do. */
+	/* Mount options of ours come through Mount.uid_mappings; without them there is nothing to
+	   do. */
 	{ "idmap", GA_MOUNT_REFUSED, false, 0 },
 	{ "ridmap", GA_MOUNT_REFUSED, false, 0 },
 };
@@ -123,7 +124,8 @@ static int ga_mount_apply(struct ga_mount_opts *o, const struct ga_mount_option 
 		ga_mount_attr(o, opt->rec, 0, opt->bits);
 		break;
 	case GA_MOUNT_ATIME:
-		/* A field, not bits: the kernel wants it cleared as a whole before a value is set. */
+		/* A field, not bits: the kernel wants it cleared as a whole before a value is set.
+		 */
 		ga_mount_attr(o, opt->rec, 0, MOUNT_ATTR__ATIME);
 		*(opt->rec ? &o->rec_set : &o->set) |= opt->bits;
 		break;
@@ -189,8 +191,8 @@ int ga_mount_setattr(int fd, bool recursive, uint64_t set, uint64_t clear, uint6
 	return 0;
 }
 
-/* The filesystem context keeps the kernel's own words ("e overlay: missing 'lowerdir'"); errno alone
- * is nearly always EINVAL. */
+/* The filesystem context keeps the kernel's own words ("e overlay: missing 'lowerdir'"); errno
+ * alone is nearly always EINVAL. */
 static int ga_mount_fs_error(int fs_fd, const char *type, const char *what, struct err *e)
 {
 	int code = -errno;
@@ -305,12 +307,29 @@ int ga_mount_at(const char *type, const char *source, const char *target, char *
 	return 0;
 }
 
+int ga_mount_reconfigure(const char *path, char *const *options, size_t n, struct err *e)
+{
+	AUTO_MOUNT_OPTS struct ga_mount_opts o = { 0 };
+	AUTO_CLOSE int fs_fd = -1;
+
+	if (ga_mount_parse(options, n, &o, e) < 0)
+		return e->code;
+	fs_fd = (int)syscall(SYS_fspick, AT_FDCWD, path, FSPICK_CLOEXEC | FSPICK_SYMLINK_NOFOLLOW);
+	if (fs_fd < 0)
+		return err_set(e, -errno, "%s: %m", path);
+	if (ga_mount_fs_options(fs_fd, "filesystem", &o, e) < 0)
+		return e->code;
+	if (syscall(SYS_fsconfig, fs_fd, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0)
+		return ga_mount_fs_error(fs_fd, "filesystem", path, e);
+	return 0;
+}
+
 #define GA_MOUNT_MAX_LINKS 40 /* as the kernel's own limit, path_resolution(7) */
 
 static int ga_mount_mkdirs(int root_fd, const char *path, unsigned links, struct err *e);
 
-/* `name` in the directory `parent` exists but leads nowhere: a symlink whose target is missing, such
- * as /var/run -> /run in an image without /run. Make the target. */
+/* `name` in the directory `parent` exists but leads nowhere: a symlink whose target is missing,
+ * such as /var/run -> /run in an image without /run. Make the target. */
 static int ga_mount_mkdirs_link(int root_fd, const char *parent, const char *name, int parent_fd,
 				unsigned links, struct err *e)
 {
@@ -376,8 +395,7 @@ int ga_mount_target(int root_fd, const char *path, bool directory, struct err *e
 	if (ga_mount_mkdirs(root_fd, parent, 0, e) < 0)
 		return e ? e->code : -EIO;
 	if (!directory) {
-		AUTO_CLOSE int made =
-			path_open_in_root(root_fd, path, O_WRONLY | O_CREAT, 0644);
+		AUTO_CLOSE int made = path_open_in_root(root_fd, path, O_WRONLY | O_CREAT, 0644);
 		if (made < 0)
 			return err_set(e, made, "create %s: %s", path, strerror(-made));
 	}

@@ -50,5 +50,9 @@ INTERNAL MUST_USE int ga_mount_at(const char *type, const char *source, const ch
  * end a directory or an empty file. Symlinks are followed as if root_fd were "/". */
 INTERNAL MUST_USE int ga_mount_target(int root_fd, const char *path, bool directory, struct err *e);
 
+/* New filesystem options (size=) for what is mounted at path. */
+INTERNAL MUST_USE int ga_mount_reconfigure(const char *path, char *const *options, size_t n,
+					   struct err *e);
+
 /* Unmount whatever is stacked on path; a path that is no mount point is success. */
 INTERNAL void ga_mount_undo(const char *path);

@@ -127,7 +127,8 @@ static int ga_net_find_mac(struct nl *nl, const char *text, struct err *e)
 static int ga_net_set_link(struct nl *nl, uint32_t index, unsigned flags, unsigned change,
 			   const char *name, uint32_t mtu, struct err *e)
 {
-	struct ifinfomsg head = { .ifi_index = (int)index, .ifi_flags = flags,
+	struct ifinfomsg head = { .ifi_index = (int)index,
+				  .ifi_flags = flags,
 				  .ifi_change = change };
 	AUTO_BUF struct buf b = { 0 };
 
@@ -187,7 +188,8 @@ static int ga_net_collect_addr(void *arg, const struct nl_message *m)
 static int ga_net_change_addr(struct nl *nl, uint16_t type, uint16_t flags, uint32_t index,
 			      const struct ga_net_addr *addr, struct err *e)
 {
-	struct ifaddrmsg head = { .ifa_family = addr->family, .ifa_prefixlen = addr->prefix,
+	struct ifaddrmsg head = { .ifa_family = addr->family,
+				  .ifa_prefixlen = addr->prefix,
 				  .ifa_index = index };
 	AUTO_BUF struct buf b = { 0 };
 
@@ -265,8 +267,9 @@ static int ga_net_find_link(struct ga_net_update *u)
 		return ga_net_find_mac(&u->nl, u->want->hwaddr, &u->e);
 	if (ga_slot_bind((unsigned)slot, &was_bound, &u->e) < 0)
 		return u->e.code;
-	return ga_slot_device((unsigned)slot, "net", name, sizeof name) < 0 ?
-		       0 : (int)if_nametoindex(name);
+	return ga_slot_device((unsigned)slot, "net", name, sizeof name) < 0
+		       ? 0
+		       : (int)if_nametoindex(name);
 }
 
 static int ga_net_configure(struct ga_net_update *u)

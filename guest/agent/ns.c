@@ -95,7 +95,8 @@ void ga_ns_return(const struct ga_ns_set *own, const struct ga_ns_set *from)
 			ASSERT(setns(own->fd[k], (int)ga_ns_kinds[k].flag) == 0);
 }
 
-/* unshare(CLONE_NEWTIME) moves only the children to come; offsets can be written until the first. */
+/* unshare(CLONE_NEWTIME) moves only the children to come; offsets can be written until the first.
+ */
 int ga_ns_new_time(const struct ga_ns_set *own, const Grpc__Linux *l, struct err *e)
 {
 	AUTO_BUF struct buf b = { 0 };

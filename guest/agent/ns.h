@@ -1,9 +1,9 @@
 /* ns.h - namespaces the agent keeps for the sandbox, and short visits to them.
  *
  * A child takes its namespaces from its parent, so the agent enters those a container is to join,
- * clones, and comes back: no helper process, and a pid or time namespace works like any other. Mount
- * and user namespaces are never entered this way; the child joins them itself.
- * A return that fails would leave PID 1 in a container: that is an ASSERT. */
+ * clones, and comes back: no helper process, and a pid or time namespace works like any other.
+ * Mount and user namespaces are never entered this way; the child joins them itself. A return that
+ * fails would leave PID 1 in a container: that is an ASSERT. */
 #pragma once
 
 #include "amalgam/base/err.h"

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include "agent.pb-c.h"
+#include "amalgam/base/log.h"
 #include "amalgam/base/mem.h"
 #include "guest/agent/container.h"
 

@@ -1,7 +1,7 @@
 /* oom.h - out-of-memory kills of containers, told to whoever asks with GetOOMEvent.
  *
- * memory.events of a cgroup raises EPOLLPRI when a counter in it changes. Kills while nobody asks are
- * kept, GA_OOM_MAX of them. */
+ * memory.events of a cgroup raises EPOLLPRI when a counter in it changes. Kills while nobody asks
+ * are kept, GA_OOM_MAX of them. */
 #pragma once
 
 #include "amalgam/base/loop.h"

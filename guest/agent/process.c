@@ -141,7 +141,8 @@ void ga_process_go(struct ga_process *p, ga_process_step_fn *step)
 	ASSERT(p->state == GA_PROCESS_CREATED && !p->step);
 	p->state = GA_PROCESS_STARTING;
 	p->step = step;
-	/* A child that is dead already shows as end of file; nothing is lost by not looking here. */
+	/* A child that is dead already shows as end of file; nothing is lost by not looking here.
+	 */
 	(void)ga_process_send_go(p);
 }
 
@@ -159,7 +160,8 @@ static pid_t ga_process_clone(const struct ga_process *p, uint64_t flags)
 int ga_process_spawn(struct ga_process *p, struct ga_launch *l, ga_process_step_fn *step,
 		     struct err *e)
 {
-	/* The child leaves this one: a cgroup namespace is rooted where its maker is, at clone time us. */
+	/* The child leaves this one: a cgroup namespace is rooted where its maker is, at clone time
+	 * us. */
 	uint64_t flags = l->new_ns & ~(uint64_t)CLONE_NEWCGROUP;
 	int sync[2];
 
@@ -204,8 +206,8 @@ static void ga_process_answer(const struct ga_process *p, struct ttrpc_call *cal
 
 void ga_process_exited(struct ga_process *p, int wait_status)
 {
-	/* The last words may still be in the socket: at most READY, FAIL and the end. The state changes
-	 * after them; a callback that finds no process left would free this one. */
+	/* The last words may still be in the socket: at most READY, FAIL and the end. The state
+	 * changes after them; a callback that finds no process left would free this one. */
 	for (unsigned i = 0; i < 3 && p->sync >= 0; i++)
 		ga_process_on_sync(&p->sync_watch, EPOLLIN);
 	if (p->sync >= 0)

@@ -17,8 +17,9 @@ static struct ga_process *ga_reap_find(struct ga_agent *a, pid_t pid)
 	return NULL;
 }
 
-/* Signals of one kind merge while pending: one SIGCHLD may stand for any number of children. Look at a
- * pid before collecting it, so that it stays taken until its record knows that it has ended. */
+/* Signals of one kind merge while pending: one SIGCHLD may stand for any number of children. Look
+ * at a pid before collecting it, so that it stays taken until its record knows that it has ended.
+ */
 static void ga_reap_children(struct ga_agent *a)
 {
 	siginfo_t info;

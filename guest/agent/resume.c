@@ -17,9 +17,9 @@
 #define GA_RESUME_MAX_ENTROPY 4096
 #define GA_RESUME_MACHINE_ID  GA_STATE_DIR "/machine-id"
 
-/* random(4). RNDADDENTROPY mixes and credits in one call, so no other writer's bytes can be credited
- * for ours. RNDRESEEDCRNG then makes every CPU's generator start from the pool: without it getrandom(2)
- * would go on with the key all clones share for up to a minute. */
+/* random(4). RNDADDENTROPY mixes and credits in one call, so no other writer's bytes can be
+ * credited for ours. RNDRESEEDCRNG then makes every CPU's generator start from the pool: without it
+ * getrandom(2) would go on with the key all clones share for up to a minute. */
 int ga_resume_entropy(const uint8_t *data, size_t n, struct err *e)
 {
 	AUTO_CLOSE int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
@@ -56,9 +56,9 @@ static bool ga_resume_is_machine_id(const char *s)
 	return strspn(s, "0123456789abcdef") == 32 && s[32] == '\0';
 }
 
-/* The root is read-only: the file lies on tmpfs and is bound over the empty one. The kernel's boot_id
- * needs nothing. It is made when first read, and the agent never reads it: in a clone that is after
- * the reseed. */
+/* The root is read-only: the file lies on tmpfs and is bound over the empty one. The kernel's
+ * boot_id needs nothing. It is made when first read, and the agent never reads it: in a clone that
+ * is after the reseed. */
 static int ga_resume_machine_id(const char *id, struct err *e)
 {
 	static char bind[] = "bind";

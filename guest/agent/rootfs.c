@@ -53,8 +53,8 @@ static int ga_rootfs_open(struct ga_rootfs *r, struct err *e)
 
 	if (ga_rootfs_flags(r->spec->linux->rootfspropagation, &flags, e) < 0)
 		return e->code;
-	/* Whatever the container is to have at the end, nothing of its own may reach the agent now, and
-	 * pivot_root(2) refuses shared parents. */
+	/* Whatever the container is to have at the end, nothing of its own may reach the agent now,
+	 * and pivot_root(2) refuses shared parents. */
 	if (mount(NULL, "/", NULL, MS_REC | (flags & MS_PRIVATE ? MS_PRIVATE : MS_SLAVE), NULL) < 0)
 		return err_set(e, -errno, "propagation of /: %m");
 	at = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -68,14 +68,21 @@ static int ga_rootfs_open(struct ga_rootfs *r, struct err *e)
 
 /* ---- Mounts */
 
-/* Files of /proc a specification may cover: what lxcfs and its like provide. Anything else there could
- * fool the container's own tools, or ours. */
+/* Files of /proc a specification may cover: what lxcfs and its like provide. Anything else there
+ * could fool the container's own tools, or ours. */
 static bool ga_rootfs_may_cover_proc(const char *dest)
 {
 	static const char *const files[] = {
-		"/proc/cpuinfo",   "/proc/diskstats", "/proc/meminfo", "/proc/stat",
-		"/proc/swaps",	   "/proc/uptime",    "/proc/loadavg", "/proc/slabinfo",
-		"/proc/net/dev",   "/proc/sys/kernel/ns_last_pid",
+		"/proc/cpuinfo",
+		"/proc/diskstats",
+		"/proc/meminfo",
+		"/proc/stat",
+		"/proc/swaps",
+		"/proc/uptime",
+		"/proc/loadavg",
+		"/proc/slabinfo",
+		"/proc/net/dev",
+		"/proc/sys/kernel/ns_last_pid",
 		"/proc/sys/crypto/fips_enabled",
 	};
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
@@ -97,8 +104,8 @@ static int ga_rootfs_check_target(int target, const Grpc__Mount *m, struct err *
 	return 0;
 }
 
-/* proc and sysfs decide what a container may do to the kernel: an image that makes /proc a symlink to
- * somewhere of its own choice would get them unmasked (CVE-2019-19921). */
+/* proc and sysfs decide what a container may do to the kernel: an image that makes /proc a symlink
+ * to somewhere of its own choice would get them unmasked (CVE-2019-19921). */
 static int ga_rootfs_check_symlink(const struct ga_rootfs *r, const Grpc__Mount *m, struct err *e)
 {
 	AUTO_CLOSE int fd = -1;
@@ -187,14 +194,14 @@ static int ga_rootfs_mounts(const struct ga_rootfs *r, struct err *e)
 static int ga_rootfs_clone(const char *source, int at, bool recursive, struct err *e)
 {
 	int fd = (int)syscall(SYS_open_tree, source ? AT_FDCWD : at, source ? source : "",
-			      OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
-				      (source ? 0 : AT_EMPTY_PATH) | (recursive ? AT_RECURSIVE : 0));
+			      OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (source ? 0 : AT_EMPTY_PATH) |
+				      (recursive ? AT_RECURSIVE : 0));
 
 	return fd < 0 ? err_set(e, -errno, "open_tree: %m") : fd;
 }
 
-/* One empty read-only tmpfs serves for all directories: mounted on the first, cloned for the others (a
- * mount can be cloned only once it is attached somewhere). */
+/* One empty read-only tmpfs serves for all directories: mounted on the first, cloned for the others
+ * (a mount can be cloned only once it is attached somewhere). */
 static int ga_rootfs_empty(int *empty, struct err *e)
 {
 	static char size[] = "size=0k", ro[] = "ro";
@@ -218,8 +225,8 @@ static int ga_rootfs_mask(const struct ga_rootfs *r, const char *path, int *empt
 		return 0;
 	if (at < 0 || fstat(at, &st) < 0)
 		return err_set(e, at < 0 ? at : -errno, "%s", strerror(at < 0 ? -at : errno));
-	mount_fd = S_ISDIR(st.st_mode) ? ga_rootfs_empty(empty, e) :
-					 ga_rootfs_clone("/dev/null", -1, false, e);
+	mount_fd = S_ISDIR(st.st_mode) ? ga_rootfs_empty(empty, e)
+				       : ga_rootfs_clone("/dev/null", -1, false, e);
 	return mount_fd < 0 ? mount_fd : ga_mount_attach(mount_fd, at, NULL, e);
 }
 
@@ -287,7 +294,8 @@ int ga_rootfs_enter(struct ga_rootfs *r, struct err *e)
 		if (rc < 0)
 			return err_set(e, rc, "read-only root: %s", strerror(-rc));
 	}
-	/* The new root lands on top of the old one at the same place (pivot_root(2), "pivot_root(".",
+	/* The new root lands on top of the old one at the same place (pivot_root(2),
+	 * "pivot_root(".",
 	 * ".")"), and what "." names below it is the old one, to be thrown away. */
 	if (fchdir(r->fd) < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
 		return err_set(e, -errno, "pivot_root: %m");

@@ -83,8 +83,8 @@ static int ga_route_collect(void *arg, const struct nl_message *m)
 	r->family = h->rtm_family == AF_INET6 ? TYPES__IPFAMILY__v6 : TYPES__IPFAMILY__v4;
 	r->flags = h->rtm_flags;
 	r->mtu = ga_route_mtu(m);
-	l->routes.routes = mem_realloc(l->routes.routes,
-				       (l->routes.n_routes + 1) * sizeof *l->routes.routes);
+	l->routes.routes =
+		mem_realloc(l->routes.routes, (l->routes.n_routes + 1) * sizeof *l->routes.routes);
 	l->routes.routes[l->routes.n_routes++] = r;
 	return 0;
 }
@@ -177,10 +177,10 @@ static int ga_route_put_addr(struct buf *b, uint16_t type, const char *text, uin
 static int ga_route_add(struct nl *nl, const Types__Route *r, struct err *e)
 {
 	bool is_default = !*r->dest || !strcmp(r->dest, "default");
-	uint8_t family = r->family == TYPES__IPFAMILY__v6 || strchr(r->dest, ':') ||
-					 strchr(r->gateway, ':') ?
-				 AF_INET6 :
-				 AF_INET;
+	uint8_t family =
+		r->family == TYPES__IPFAMILY__v6 || strchr(r->dest, ':') || strchr(r->gateway, ':')
+			? AF_INET6
+			: AF_INET;
 	struct rtmsg head = {
 		.rtm_family = family,
 		.rtm_table = RT_TABLE_MAIN,
@@ -221,7 +221,8 @@ static int ga_route_add_all(struct nl *nl, const Grpc__Routes *routes, struct er
 			if ((*r->gateway != '\0') != pass)
 				continue;
 			if (ga_route_add(nl, r, e) < 0)
-				return err_wrap(e, "route to %.64s", *r->dest ? r->dest : "default");
+				return err_wrap(e, "route to %.64s",
+						*r->dest ? r->dest : "default");
 		}
 	}
 	return 0;

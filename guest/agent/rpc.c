@@ -5,9 +5,15 @@
 #include "agent.pb-c.h"
 #include "guest/agent/agent.h"
 #include "guest/agent/container.h"
+#include "guest/agent/copyfile.h"
 #include "guest/agent/hotplug.h"
+#include "guest/agent/metrics.h"
+#include "guest/agent/net.h"
 #include "guest/agent/resume.h"
 #include "guest/agent/signal.h"
+#include "guest/agent/stats.h"
+#include "guest/agent/update.h"
+#include "guest/agent/volume.h"
 #include "health.pb-c.h"
 
 void ga_rpc_reply_empty(struct ttrpc_call *call)
@@ -26,15 +32,13 @@ void ga_rpc_answer(struct ttrpc_call *call, int r, const struct err *e)
 }
 
 /* Every handler begins like this: the agent, and the request as what it is. */
-#define GA_RPC(handler, type)                                                     \
-	static void handler##_typed(struct ga_agent *a, struct ttrpc_call *call,  \
-				    const type *req);                             \
-	static void handler(struct ttrpc_call *call, const ProtobufCMessage *m)   \
-	{                                                                         \
-		handler##_typed(ttrpc_call_arg(call), call, (const type *)(const void *)m); \
-	}                                                                         \
-	static void handler##_typed(struct ga_agent *a, struct ttrpc_call *call,  \
-				    const type *req)
+#define GA_RPC(handler, type)                                                                      \
+	static void handler##_typed(struct ga_agent *a, struct ttrpc_call *call, const type *req); \
+	static void handler(struct ttrpc_call *call, const ProtobufCMessage *m)                    \
+	{                                                                                          \
+		handler##_typed(ttrpc_call_arg(call), call, (const type *)(const void *)m);        \
+	}                                                                                          \
+	static void handler##_typed(struct ga_agent *a, struct ttrpc_call *call, const type *req)
 
 /* ---- grpc.Health */
 
@@ -43,8 +47,8 @@ GA_RPC(ga_rpc_check, Grpc__CheckRequest)
 	Grpc__HealthCheckResponse r = GRPC__HEALTH_CHECK_RESPONSE__INIT;
 
 	(void)req;
-	r.status = a->sandbox.is_dead ? GRPC__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING :
-					GRPC__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
+	r.status = a->sandbox.is_dead ? GRPC__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING
+				      : GRPC__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
 	ttrpc_reply(call, &r.base);
 }
 
@@ -178,6 +182,61 @@ GA_RPC(ga_rpc_get_oom_event, Grpc__GetOOMEventRequest)
 	ga_oom_ask(&a->oom, call);
 }
 
+GA_RPC(ga_rpc_update_container, Grpc__UpdateContainerRequest)
+{
+	struct err e;
+
+	ga_rpc_answer(call, ga_update_resources(a, req, &e), &e);
+}
+
+GA_RPC(ga_rpc_stats_container, Grpc__StatsContainerRequest)
+{
+	ga_stats_container(a, call, req->container_id);
+}
+
+GA_RPC(ga_rpc_pause_container, Grpc__PauseContainerRequest)
+{
+	ga_update_freeze(a, call, req->container_id, true);
+}
+
+GA_RPC(ga_rpc_resume_container, Grpc__ResumeContainerRequest)
+{
+	ga_update_freeze(a, call, req->container_id, false);
+}
+
+/* ---- Network */
+
+GA_RPC(ga_rpc_update_interface, Grpc__UpdateInterfaceRequest)
+{
+	ga_net_update_interface(a, call, req->interface);
+}
+
+GA_RPC(ga_rpc_update_routes, Grpc__UpdateRoutesRequest)
+{
+	(void)a;
+	ga_net_update_routes(call, req->routes);
+}
+
+GA_RPC(ga_rpc_list_interfaces, Grpc__ListInterfacesRequest)
+{
+	(void)a;
+	(void)req;
+	ga_net_list_interfaces(call);
+}
+
+GA_RPC(ga_rpc_list_routes, Grpc__ListRoutesRequest)
+{
+	(void)a;
+	(void)req;
+	ga_net_list_routes(call);
+}
+
+GA_RPC(ga_rpc_add_neighbors, Grpc__AddARPNeighborsRequest)
+{
+	(void)a;
+	ga_net_add_neighbors(call, req->neighbors);
+}
+
 /* ---- The machine */
 
 GA_RPC(ga_rpc_online_cpu_mem, Grpc__OnlineCPUMemRequest)
@@ -198,6 +257,10 @@ GA_RPC(ga_rpc_set_time, Grpc__SetGuestDateTimeRequest)
 	struct err e;
 
 	(void)a;
+	if (req->usec < 0 || req->usec > 999999) {
+		ttrpc_fail(call, TTRPC_INVALID_ARGUMENT, "Usec %lld", (long long)req->usec);
+		return;
+	}
 	ga_rpc_answer(call, ga_resume_clock(req->sec, req->usec * 1000, &e), &e);
 }
 
@@ -224,52 +287,97 @@ GA_RPC(ga_rpc_guest_details, Grpc__GuestDetailsRequest)
 	ttrpc_reply(call, &r.base);
 }
 
+GA_RPC(ga_rpc_mem_probe, Grpc__MemHotplugByProbeRequest)
+{
+	struct err e;
+
+	(void)a;
+	ga_rpc_answer(call,
+		      ga_hotplug_probe(req->memhotplugprobeaddr, req->n_memhotplugprobeaddr, &e),
+		      &e);
+}
+
+GA_RPC(ga_rpc_copy_file, Grpc__CopyFileRequest)
+{
+	struct err e;
+
+	(void)a;
+	ga_rpc_answer(call, ga_copyfile(req, &e), &e);
+}
+
+GA_RPC(ga_rpc_get_metrics, Grpc__GetMetricsRequest)
+{
+	(void)req;
+	ga_metrics_get(a, call);
+}
+
+GA_RPC(ga_rpc_get_diagnostic_data, Grpc__GetDiagnosticDataRequest)
+{
+	ga_metrics_diagnostic(a, call, req);
+}
+
+GA_RPC(ga_rpc_get_volume_stats, Grpc__VolumeStatsRequest)
+{
+	(void)a;
+	ga_volume_stats(call, req->volume_guest_path);
+}
+
+GA_RPC(ga_rpc_update_ephemeral_mounts, Grpc__UpdateEphemeralMountsRequest)
+{
+	struct err e;
+
+	(void)a;
+	ga_rpc_answer(call, ga_volume_update(req, &e), &e);
+}
+
 /* ---- The table */
 
 #undef GA_RPC
 #define GA_RPC_AGENT  "grpc.AgentService"
 #define GA_RPC_HEALTH "grpc.Health"
+#define GA_RPC_METHOD(service, name, request, handler)                                    \
+	{                                                                                 \
+		GA_RPC_##service, #name, &grpc__##request##__descriptor, ga_rpc_##handler \
+	}
 
 /* PROTOCOL.agent section 2, in its order. What is not here is answered UNIMPLEMENTED. */
 static const struct ttrpc_method ga_rpc_methods[] = {
-	{ GA_RPC_HEALTH, "Check", &grpc__check_request__descriptor, ga_rpc_check },
-	{ GA_RPC_HEALTH, "Version", &grpc__check_request__descriptor, ga_rpc_version },
-	{ GA_RPC_AGENT, "CreateSandbox", &grpc__create_sandbox_request__descriptor,
-	  ga_rpc_create_sandbox },
-	{ GA_RPC_AGENT, "DestroySandbox", &grpc__destroy_sandbox_request__descriptor,
-	  ga_rpc_destroy_sandbox },
-	{ GA_RPC_AGENT, "CreateContainer", &grpc__create_container_request__descriptor,
-	  ga_rpc_create_container },
-	{ GA_RPC_AGENT, "StartContainer", &grpc__start_container_request__descriptor,
-	  ga_rpc_start_container },
-	{ GA_RPC_AGENT, "RemoveContainer", &grpc__remove_container_request__descriptor,
-	  ga_rpc_remove_container },
-	{ GA_RPC_AGENT, "ExecProcess", &grpc__exec_process_request__descriptor,
-	  ga_rpc_exec_process },
-	{ GA_RPC_AGENT, "SignalProcess", &grpc__signal_process_request__descriptor,
-	  ga_rpc_signal_process },
-	{ GA_RPC_AGENT, "WaitProcess", &grpc__wait_process_request__descriptor,
-	  ga_rpc_wait_process },
-	{ GA_RPC_AGENT, "WriteStdin", &grpc__write_stream_request__descriptor,
-	  ga_rpc_write_stdin },
-	{ GA_RPC_AGENT, "ReadStdout", &grpc__read_stream_request__descriptor,
-	  ga_rpc_read_stdout },
-	{ GA_RPC_AGENT, "ReadStderr", &grpc__read_stream_request__descriptor,
-	  ga_rpc_read_stderr },
-	{ GA_RPC_AGENT, "CloseStdin", &grpc__close_stdin_request__descriptor,
-	  ga_rpc_close_stdin },
-	{ GA_RPC_AGENT, "TtyWinResize", &grpc__tty_win_resize_request__descriptor,
-	  ga_rpc_tty_win_resize },
-	{ GA_RPC_AGENT, "GetGuestDetails", &grpc__guest_details_request__descriptor,
-	  ga_rpc_guest_details },
-	{ GA_RPC_AGENT, "OnlineCPUMem", &grpc__online_cpumem_request__descriptor,
-	  ga_rpc_online_cpu_mem },
-	{ GA_RPC_AGENT, "ReseedRandomDev", &grpc__reseed_random_dev_request__descriptor,
-	  ga_rpc_reseed },
-	{ GA_RPC_AGENT, "SetGuestDateTime", &grpc__set_guest_date_time_request__descriptor,
-	  ga_rpc_set_time },
-	{ GA_RPC_AGENT, "GetOOMEvent", &grpc__get_oomevent_request__descriptor,
-	  ga_rpc_get_oom_event },
+	GA_RPC_METHOD(HEALTH, Check, check_request, check),
+	GA_RPC_METHOD(HEALTH, Version, check_request, version),
+	GA_RPC_METHOD(AGENT, CreateSandbox, create_sandbox_request, create_sandbox),
+	GA_RPC_METHOD(AGENT, DestroySandbox, destroy_sandbox_request, destroy_sandbox),
+	GA_RPC_METHOD(AGENT, CreateContainer, create_container_request, create_container),
+	GA_RPC_METHOD(AGENT, StartContainer, start_container_request, start_container),
+	GA_RPC_METHOD(AGENT, RemoveContainer, remove_container_request, remove_container),
+	GA_RPC_METHOD(AGENT, ExecProcess, exec_process_request, exec_process),
+	GA_RPC_METHOD(AGENT, SignalProcess, signal_process_request, signal_process),
+	GA_RPC_METHOD(AGENT, WaitProcess, wait_process_request, wait_process),
+	GA_RPC_METHOD(AGENT, UpdateContainer, update_container_request, update_container),
+	GA_RPC_METHOD(AGENT, StatsContainer, stats_container_request, stats_container),
+	GA_RPC_METHOD(AGENT, PauseContainer, pause_container_request, pause_container),
+	GA_RPC_METHOD(AGENT, ResumeContainer, resume_container_request, resume_container),
+	GA_RPC_METHOD(AGENT, WriteStdin, write_stream_request, write_stdin),
+	GA_RPC_METHOD(AGENT, ReadStdout, read_stream_request, read_stdout),
+	GA_RPC_METHOD(AGENT, ReadStderr, read_stream_request, read_stderr),
+	GA_RPC_METHOD(AGENT, CloseStdin, close_stdin_request, close_stdin),
+	GA_RPC_METHOD(AGENT, TtyWinResize, tty_win_resize_request, tty_win_resize),
+	GA_RPC_METHOD(AGENT, UpdateInterface, update_interface_request, update_interface),
+	GA_RPC_METHOD(AGENT, UpdateRoutes, update_routes_request, update_routes),
+	GA_RPC_METHOD(AGENT, ListInterfaces, list_interfaces_request, list_interfaces),
+	GA_RPC_METHOD(AGENT, ListRoutes, list_routes_request, list_routes),
+	GA_RPC_METHOD(AGENT, AddARPNeighbors, add_arpneighbors_request, add_neighbors),
+	GA_RPC_METHOD(AGENT, GetMetrics, get_metrics_request, get_metrics),
+	GA_RPC_METHOD(AGENT, GetDiagnosticData, get_diagnostic_data_request, get_diagnostic_data),
+	GA_RPC_METHOD(AGENT, GetGuestDetails, guest_details_request, guest_details),
+	GA_RPC_METHOD(AGENT, OnlineCPUMem, online_cpumem_request, online_cpu_mem),
+	GA_RPC_METHOD(AGENT, MemHotplugByProbe, mem_hotplug_by_probe_request, mem_probe),
+	GA_RPC_METHOD(AGENT, ReseedRandomDev, reseed_random_dev_request, reseed),
+	GA_RPC_METHOD(AGENT, SetGuestDateTime, set_guest_date_time_request, set_time),
+	GA_RPC_METHOD(AGENT, CopyFile, copy_file_request, copy_file),
+	GA_RPC_METHOD(AGENT, GetOOMEvent, get_oomevent_request, get_oom_event),
+	GA_RPC_METHOD(AGENT, GetVolumeStats, volume_stats_request, get_volume_stats),
+	GA_RPC_METHOD(AGENT, UpdateEphemeralMounts, update_ephemeral_mounts_request,
+		      update_ephemeral_mounts),
 };
 
 /* ---- Connections */
@@ -315,5 +423,6 @@ int ga_rpc_listen(struct ga_agent *a, struct err *e)
 	return 0;
 }
 
+#undef GA_RPC_METHOD
 #undef GA_RPC_AGENT
 #undef GA_RPC_HEALTH

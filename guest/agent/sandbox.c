@@ -28,8 +28,9 @@ static int ga_sandbox_modules(const Grpc__CreateSandboxRequest *req, struct err 
 	for (size_t i = 0; i < req->n_kernel_modules; i++) {
 		AUTO_FREE char *path = mem_printf("/sys/module/%s", req->kernel_modules[i]->name);
 		if (strchr(req->kernel_modules[i]->name, '/') || access(path, F_OK) < 0)
-			return err_set(e, -EOPNOTSUPP, "kernel module %s: not built in, and modules "
-						       "cannot be loaded",
+			return err_set(e, -EOPNOTSUPP,
+				       "kernel module %s: not built in, and modules "
+				       "cannot be loaded",
 				       req->kernel_modules[i]->name);
 	}
 	return 0;
@@ -98,7 +99,8 @@ static int ga_sandbox_make(struct ga_agent *a, const Grpc__CreateSandboxRequest 
 	    ga_sandbox_storages(a, req, e) < 0 || ga_sandbox_dns(req, e) < 0)
 		return e->code;
 	/* The machine's own name, too: what the kernel logs, and what a probe of the agent sees. */
-	if (*req->hostname && a->config.is_init && sethostname(req->hostname, strlen(req->hostname)))
+	if (*req->hostname && a->config.is_init &&
+	    sethostname(req->hostname, strlen(req->hostname)))
 		return err_set(e, -errno, "hostname \"%s\": %m", req->hostname);
 	s->has_hostname = *req->hostname;
 	s->id = mem_strdup(req->sandbox_id);
@@ -113,7 +115,8 @@ void ga_sandbox_create(struct ga_agent *a, struct ttrpc_call *call,
 
 	if (s->is_ready || s->is_dead) {
 		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION,
-			   s->is_dead ? "sandbox is not usable any more" : "sandbox exists already");
+			   s->is_dead ? "sandbox is not usable any more"
+				      : "sandbox exists already");
 		return;
 	}
 	if (ga_sandbox_make(a, req, &e) < 0) {

@@ -10,14 +10,14 @@
 struct ga_agent;
 
 struct ga_sandbox {
-	bool is_ready; /* CreateSandbox has succeeded */
-	bool is_dead;  /* it has failed, or DestroySandbox has come: nothing more is accepted */
+	bool is_ready;     /* CreateSandbox has succeeded */
+	bool is_dead;      /* it has failed, or DestroySandbox has come: nothing more is accepted */
 	bool has_hostname; /* else the first container that has one names the pod */
 	char *id;
 	struct ga_ns_set ns; /* ipc and uts; pid once a container owns it */
 	struct ga_storage *storages, *shared;
-	struct ga_wait wait;          /* DestroySandbox: for the processes to end */
-	struct ttrpc_call *call;      /* the same */
+	struct ga_wait wait;     /* DestroySandbox: for the processes to end */
+	struct ttrpc_call *call; /* the same */
 };
 
 INTERNAL void ga_sandbox_init(struct ga_sandbox *s);

@@ -41,9 +41,12 @@ static const struct {
 	const char *name;
 	enum scmp_compare op;
 } ga_seccomp_ops[] = {
-	{ "SCMP_CMP_NE", SCMP_CMP_NE }, { "SCMP_CMP_LT", SCMP_CMP_LT },
-	{ "SCMP_CMP_LE", SCMP_CMP_LE }, { "SCMP_CMP_EQ", SCMP_CMP_EQ },
-	{ "SCMP_CMP_GE", SCMP_CMP_GE }, { "SCMP_CMP_GT", SCMP_CMP_GT },
+	{ "SCMP_CMP_NE", SCMP_CMP_NE },
+	{ "SCMP_CMP_LT", SCMP_CMP_LT },
+	{ "SCMP_CMP_LE", SCMP_CMP_LE },
+	{ "SCMP_CMP_EQ", SCMP_CMP_EQ },
+	{ "SCMP_CMP_GE", SCMP_CMP_GE },
+	{ "SCMP_CMP_GT", SCMP_CMP_GT },
 	{ "SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ },
 };
 
@@ -59,8 +62,9 @@ static int ga_seccomp_action(const char *name, bool has_ret, uint32_t ret, uint3
 		return 0;
 	}
 	if (!strcmp(name, "SCMP_ACT_NOTIFY"))
-		return err_set(e, -EOPNOTSUPP, "action SCMP_ACT_NOTIFY is not supported: the listener "
-					       "socket is on the host");
+		return err_set(e, -EOPNOTSUPP,
+			       "action SCMP_ACT_NOTIFY is not supported: the listener "
+			       "socket is on the host");
 	return err_set(e, -EINVAL, "action \"%s\" is not known", name);
 }
 
@@ -82,8 +86,8 @@ static int ga_seccomp_arg(const Grpc__LinuxSeccompArg *a, struct scmp_arg_cmp *o
 
 /* libseccomp takes each argument once per rule. Conditions on the same one are alternatives, as in
  * other runtimes: a rule each. */
-static int ga_seccomp_add(scmp_filter_ctx ctx, uint32_t action, int nr, const struct scmp_arg_cmp *cmp,
-			  unsigned n)
+static int ga_seccomp_add(scmp_filter_ctx ctx, uint32_t action, int nr,
+			  const struct scmp_arg_cmp *cmp, unsigned n)
 {
 	bool twice = false;
 	int r = 0;

@@ -23,8 +23,8 @@ bool ga_signal_is_default(const char *status, int signal)
 	       !ga_signal_in(status, "\nSigIgn:", signal);
 }
 
-/* The init process of a pid namespace gets no signal it has not asked for, so a plain program as init
- * could not be stopped; "stop" means SIGTERM to most of the world. */
+/* The init process of a pid namespace gets no signal it has not asked for, so a plain program as
+ * init could not be stopped; "stop" means SIGTERM to most of the world. */
 static int ga_signal_promote(pid_t pid, int signal)
 {
 	AUTO_FREE char *path = mem_printf("/proc/%d/status", pid);
@@ -36,8 +36,8 @@ static int ga_signal_promote(pid_t pid, int signal)
 	return SIGKILL;
 }
 
-/* Nothing may fork away while all are killed: freeze, kill, thaw. cgroup.kill alone is atomic, too, but
- * a frozen cgroup stays as it was for whoever has paused it, dead processes need the thaw. */
+/* Nothing may fork away while all are killed: freeze, kill, thaw. cgroup.kill alone is atomic, too,
+ * but a frozen cgroup stays as it was for whoever has paused it, dead processes need the thaw. */
 static int ga_signal_kill_all(const struct ga_container *c, struct err *e)
 {
 	if (!c->cgroup.path)

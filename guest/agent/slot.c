@@ -63,6 +63,15 @@ static bool ga_slot_first(const char *dir, const char *prefix, char *name, size_
 	return found;
 }
 
+/* A drive without a disk in it has size 0, and has it until the kernel has heard of the disk. */
+static bool ga_slot_has_disk(const char *below, const char *name)
+{
+	AUTO_FREE char *path = mem_printf("%s/%s/size", below, name);
+	AUTO_BUF struct buf b = { 0 };
+
+	return path_read(path, 64, &b, NULL) == 0 && b.len && b.data[0] != '0';
+}
+
 int ga_slot_device(unsigned slot, const char *class, char *name, size_t size)
 {
 	AUTO_FREE char *dir = mem_printf(GA_SLOT_DEVICES "/virtio-mmio.%u", slot), *below = NULL;
@@ -71,5 +80,7 @@ int ga_slot_device(unsigned slot, const char *class, char *name, size_t size)
 	if (!ga_slot_first(dir, "virtio", virtio, sizeof virtio))
 		return -EAGAIN;
 	below = mem_printf("%s/%s/%s", dir, virtio, class);
-	return ga_slot_first(below, "", name, size) ? 0 : -EAGAIN;
+	if (!ga_slot_first(below, "", name, size))
+		return -EAGAIN;
+	return strcmp(class, "block") || ga_slot_has_disk(below, name) ? 0 : -EAGAIN;
 }

@@ -66,7 +66,8 @@ static void ga_stream_close_sock(struct ga_stream *s)
 
 static void ga_stream_end_input(struct ga_stream *s)
 {
-	/* End of input closes a pipe; a terminal has other ends, the master is needed for output. */
+	/* End of input closes a pipe; a terminal has other ends, the master is needed for output.
+	 */
 	ga_stream_close_sock(s);
 	if (!s->io->terminal)
 		ga_stream_close_fd(s);
@@ -139,8 +140,8 @@ static void ga_stream_discard(struct ga_stream *s)
 static bool ga_stream_flush_output(struct ga_stream *s)
 {
 	while (s->pending.len) {
-		ssize_t r = send(s->sock, s->pending.data, s->pending.len,
-				 MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t r =
+			send(s->sock, s->pending.data, s->pending.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (r < 0 && errno == EAGAIN)
 			return false;
 		if (r < 0) {
@@ -161,7 +162,8 @@ static bool ga_stream_move_output(struct ga_stream *s)
 
 	if (n < 0 && errno == EAGAIN && !s->is_last)
 		return false;
-	/* End of file; EIO: the last slave of a terminal is closed; or we have waited long enough. */
+	/* End of file; EIO: the last slave of a terminal is closed; or we have waited long enough.
+	 */
 	if (n <= 0 || (s->is_last && s->last < (size_t)n)) {
 		ga_stream_end_output(s);
 		return false;
@@ -179,8 +181,8 @@ static bool ga_stream_move_output(struct ga_stream *s)
 
 static void ga_stream_pump_output(struct ga_stream *s)
 {
-	/* A few chunks, then the others get their turn; the last of them without a pause, since no event
-	 * tells that a pipe with a writer is empty. */
+	/* A few chunks, then the others get their turn; the last of them without a pause, since no
+	 * event tells that a pipe with a writer is empty. */
 	for (unsigned i = 0; i < 8 || s->is_last; i++) {
 		if (!ga_stream_flush_output(s))
 			break;
@@ -206,7 +208,8 @@ static void ga_stream_reply_write(struct ga_stream *s)
 	ttrpc_reply(call, &r.base);
 }
 
-/* The answer waits until all is written: a host that stops calling until then is the backpressure. */
+/* The answer waits until all is written: a host that stops calling until then is the backpressure.
+ */
 static void ga_stream_try_write(struct ga_stream *s)
 {
 	while (s->call && s->done < s->len) {

@@ -1,8 +1,8 @@
 /* stdio.h - the three standard streams of a process, between its pipes or terminal and the host.
  *
- * A stream is direct (a connection from the host to our port 1027 carries it, PROTOCOL.agent section
- * 4) or buffered (WriteStdin, ReadStdout, ReadStderr; the pipe itself is the buffer, so a slow reader
- * stops the writer). Both directions of a terminal go through the pty master.
+ * A stream is direct (a connection from the host to our port 1027 carries it, PROTOCOL.agent
+ * section 4) or buffered (WriteStdin, ReadStdout, ReadStderr; the pipe itself is the buffer, so a
+ * slow reader stops the writer). Both directions of a terminal go through the pty master.
  *
  * The end of output: the last writer has closed; or the process has ended, half a second has passed
  * for those it left behind, and what was in the pipe then has been read. */
@@ -18,12 +18,12 @@ enum ga_stdio_index { GA_STDIN, GA_STDOUT, GA_STDERR };
 struct ga_stream {
 	struct ga_stdio *io;
 	enum ga_stdio_index index;
-	int fd;        /* our end of the pipe, or the pty master; -1 = ended */
-	int sock;      /* direct: the host's connection; -1 = none (any more) */
-	uint32_t port; /* direct: the host port that names it; 0 = buffered */
+	int fd;             /* our end of the pipe, or the pty master; -1 = ended */
+	int sock;           /* direct: the host's connection; -1 = none (any more) */
+	uint32_t port;      /* direct: the host port that names it; 0 = buffered */
 	bool has_connected; /* direct: its connection came; it may be gone again */
 	bool has_ended;
-	bool is_last;  /* output: nothing more will be written, read what is there */
+	bool is_last; /* output: nothing more will be written, read what is there */
 	struct watch fd_watch, sock_watch;
 	struct buf pending;      /* taken from one side, not yet by the other */
 	struct ttrpc_call *call; /* buffered: the read or write in progress */

@@ -69,8 +69,9 @@ static void ga_storage_own_tree(int dir_fd, dev_t dev, gid_t gid)
 			continue;
 		fchmodat(fd, ent->d_name,
 			 (st.st_mode & 07777) | (S_ISDIR(st.st_mode) ? S_ISGID | 0770 : 0660), 0);
-		sub = S_ISDIR(st.st_mode) ? openat(fd, ent->d_name, O_RDONLY | O_DIRECTORY |
-							O_NOFOLLOW | O_CLOEXEC) : -1;
+		sub = S_ISDIR(st.st_mode) ? openat(fd, ent->d_name,
+						   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+					  : -1;
 		if (sub >= 0)
 			ga_storage_own_tree(sub, dev, gid);
 	}
@@ -136,8 +137,8 @@ static int ga_storage_virtiofs(struct ga_storage *st, const Grpc__Storage *s, st
 	const char *slot = ga_storage_option(s->driver_options, s->n_driver_options, "slot");
 	uint64_t k;
 
-	if (slot && (str_u64(slot, 0, GA_SLOT_MAX, &k) < 0 ||
-		     ga_storage_bind_slot(st, (int)k, e) < 0))
+	if (slot &&
+	    (str_u64(slot, 0, GA_SLOT_MAX, &k) < 0 || ga_storage_bind_slot(st, (int)k, e) < 0))
 		return e->code < 0 ? e->code : err_set(e, -EINVAL, "slot=%s", slot);
 	return ga_storage_mount(st, s, "virtiofs", s->source, e);
 }
@@ -147,7 +148,8 @@ static int ga_storage_ephemeral(struct ga_storage *st, const Grpc__Storage *s, s
 	const char *type = *s->fstype ? s->fstype : s->source;
 
 	if (strcmp(type, "tmpfs") && strcmp(type, "hugetlbfs"))
-		return err_set(e, -EINVAL, "filesystem \"%s\" is neither tmpfs nor hugetlbfs", type);
+		return err_set(e, -EINVAL, "filesystem \"%s\" is neither tmpfs nor hugetlbfs",
+			       type);
 	return ga_storage_mount(st, s, type, type, e);
 }
 
@@ -162,12 +164,12 @@ static int ga_storage_local(struct ga_storage *st, const Grpc__Storage *s, struc
 	if (ga_storage_mkdir(s, e) < 0)
 		return e->code;
 	st->is_made = true;
-	if (gid && (str_u64(gid, 0, UINT32_MAX, &g) < 0 ||
-		    chown(s->mount_point, (uid_t)-1, (gid_t)g) < 0))
+	if (gid &&
+	    (str_u64(gid, 0, UINT32_MAX, &g) < 0 || chown(s->mount_point, (uid_t)-1, (gid_t)g) < 0))
 		return err_set(e, -EINVAL, "fsgid=%s", gid);
 	/* After chown, which would take setgid away; without regard to our umask. */
-	if (chmod(s->mount_point, (mode ? (mode_t)strtoul(mode, NULL, 8) & 07777 : 0755) |
-					  (gid ? S_ISGID : 0)) < 0)
+	if (chmod(s->mount_point,
+		  (mode ? (mode_t)strtoul(mode, NULL, 8) & 07777 : 0755) | (gid ? S_ISGID : 0)) < 0)
 		return err_set(e, -errno, "mode: %m");
 	return 0;
 }
@@ -197,7 +199,8 @@ static int ga_storage_bind(struct ga_storage *st, const Grpc__Storage *s, struct
 	if (stat(s->source, &sb) < 0)
 		return err_set(e, -errno, "%s: %m", s->source);
 	target = ga_mount_target(root, s->mount_point, S_ISDIR(sb.st_mode), e);
-	if (target < 0 || ga_mount_at(NULL, s->source, s->mount_point, options, s->n_options + 1, e))
+	if (target < 0 ||
+	    ga_mount_at(NULL, s->source, s->mount_point, options, s->n_options + 1, e))
 		return e->code;
 	st->is_mounted = true;
 	return 0;
@@ -207,12 +210,9 @@ static const struct {
 	const char *name;
 	ga_storage_fn *add;
 } ga_storage_table[] = {
-	{ "mmioblk", ga_storage_block },
-	{ "nvdimm", ga_storage_block },
-	{ "virtio-fs", ga_storage_virtiofs },
-	{ "ephemeral", ga_storage_ephemeral },
-	{ "local", ga_storage_local },
-	{ "overlayfs", ga_storage_overlay },
+	{ "mmioblk", ga_storage_block },      { "nvdimm", ga_storage_block },
+	{ "virtio-fs", ga_storage_virtiofs }, { "ephemeral", ga_storage_ephemeral },
+	{ "local", ga_storage_local },        { "overlayfs", ga_storage_overlay },
 	{ "bind", ga_storage_bind },
 };
 

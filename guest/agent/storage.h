@@ -15,9 +15,9 @@ struct ga_storage {
 	struct ga_storage *shared; /* stands for this one in the sandbox's list */
 	char *mount_point;
 	unsigned users;
-	int slot;       /* bound for it, -1 = none */
+	int slot; /* bound for it, -1 = none */
 	bool is_mounted;
-	bool is_made;   /* the directory is ours to remove with its content */
+	bool is_made; /* the directory is ours to remove with its content */
 };
 
 /* -EAGAIN: its device is not there yet, ask again. */

@@ -18,7 +18,8 @@ struct ga_user_line {
 	unsigned n;
 };
 
-/* Take one line apart and step to the next; fields that are too long make the line useless (n 0). */
+/* Take one line apart and step to the next; fields that are too long make the line useless (n 0).
+ */
 static const char *ga_user_line(const char *p, struct ga_user_line *l)
 {
 	size_t len = strcspn(p, "\n");
@@ -67,8 +68,8 @@ int ga_user_find(const char *passwd, const char *name, uid_t *uid, gid_t *gid, s
 		return 0;
 	}
 	if (!is_number)
-		return err_set(e, -EINVAL, "unable to find user %s: no matching entries in passwd file",
-			       name);
+		return err_set(e, -EINVAL,
+			       "unable to find user %s: no matching entries in passwd file", name);
 	*uid = number;
 	*gid = 0;
 	return 0;
@@ -90,7 +91,8 @@ int ga_user_find_group(const char *group, const char *name, gid_t *gid, struct e
 		*gid = g;
 		return 0;
 	}
-	return err_set(e, -EINVAL, "unable to find group %s: no matching entries in group file", name);
+	return err_set(e, -EINVAL, "unable to find group %s: no matching entries in group file",
+		       name);
 }
 
 void ga_user_home(const char *passwd, uid_t uid, char *home, size_t size)
@@ -117,8 +119,8 @@ static void ga_user_add_group(struct ga_user *u, gid_t gid)
 		u->groups[u->n_groups++] = gid;
 }
 
-/* Is name one of the comma-separated words at p? The list is as long as the line, so it is looked at
- * where it is. */
+/* Is name one of the comma-separated words at p? The list is as long as the line, so it is looked
+ * at where it is. */
 static bool ga_user_in_list(const char *p, const char *name)
 {
 	size_t n = strlen(name);

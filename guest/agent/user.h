@@ -20,8 +20,8 @@ struct ga_user {
 	char home[256]; /* of uid in passwd; "" = not there */
 };
 
-/* The lookups alone, on the text of the two files. name is a user name or a number. A number needs no
- * entry; its gid is then 0 unless the entry exists. */
+/* The lookups alone, on the text of the two files. name is a user name or a number. A number needs
+ * no entry; its gid is then 0 unless the entry exists. */
 INTERNAL MUST_USE int ga_user_find(const char *passwd, const char *name, uid_t *uid, gid_t *gid,
 				   struct err *e);
 INTERNAL MUST_USE int ga_user_find_group(const char *group, const char *name, gid_t *gid,

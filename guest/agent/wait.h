@@ -1,9 +1,9 @@
 /* wait.h - look again later, without blocking the loop.
  *
  * For kernel state that sends no event: a device node, an empty cgroup, a CPU coming online. The
- * owner embeds a ga_wait; poll is asked at once and then every few milliseconds until it says yes or
- * the time is up. done is called once, possibly from inside ga_wait_start(); the owner may be freed
- * in it. */
+ * owner embeds a ga_wait; poll is asked at once and then every few milliseconds until it says yes
+ * or the time is up. done is called once, possibly from inside ga_wait_start(); the owner may be
+ * freed in it. */
 #pragma once
 
 #include "amalgam/base/loop.h"

@@ -1,11 +1,11 @@
 #!/bin/bash
 # inside.sh [PART] - runs in the rig: every case whose sentence, function or file holds PART, as TAP.
 # Files are copied to memory first, so that 9p does not blur what is tested.
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 ONLY=${1-}
 WORK=/tmp/e2e
 mkdir -p $WORK
-cp build/spore build/e2e/* $WORK/
+cp build/spore build/e2e/busybox.* $WORK/
 . tests/e2e/lib.sh
 for FILE in tests/e2e/cases/*.sh; do
 	. "$FILE"

@@ -2,35 +2,64 @@
 #
 #   t "sentence that is true when it passes" function
 #   sp ARGS...           run spore; its status, stdout and stderr are kept
+#   in_clone ARGS...     the same for: run --block (the shared image) --read-only -- ARGS
 #   status N; out TEXT; out_has TEXT; err TEXT; err_has TEXT       what they must have been
+#   refused TEXT         status 125, nothing on stdout, and exactly this one line on stderr
+#   no TEXT              neither stream has it
 #   that COMMAND...      must succeed
-#   image [NAME]         a fresh writable copy of the busybox image; prints its path
+#   await COMMAND...     must succeed within 30 s; not looked at again after that
+#   image NAME [MIB]     a writable copy of the busybox image (grown to MIB); prints its path
+#   bundle NAME SCRIPT   an OCI bundle that runs SCRIPT in a shell; see there; prints its directory
+#   detached NAME ARGS   spore run -d in a clone with the shared image
 #
-# After every case leaks() must find nothing new. A case fails at its first broken expectation; later
-# ones of the same case are not looked at.
+# A case is a function that runs in a subshell of its own, so what it sets and where it goes is its
+# own. Its first broken expectation ends it. After it leaks() must find nothing new. A template is
+# always there when a case begins.
 
 SPORE=$WORK/spore
 IMG=$WORK/busybox.ext4
+TEMPLATE=/run/spore/template
+CASE_LIMIT_S=240
 N=0
 FAILED=0
 
-why=''
-fail() { [ -n "$why" ] || why=$*; return 1; }
+fail() {
+	[ -s "$WORK/why" ] || echo "$*" >"$WORK/why"
+	exit 1
+}
+
+# --- what a case says ------------------------------------------------------------------------------
 
 sp() {
 	"$SPORE" "$@" >"$WORK/out" 2>"$WORK/err" </dev/null
 	rc=$?
 }
 
-status() { [ "$rc" = "$1" ] || fail "status $rc, not $1; stderr: $(head -c 400 "$WORK/err")"; }
-out() { [ "$(cat "$WORK/out")" = "$1" ] || fail "stdout is '$(head -c 400 "$WORK/out")', not '$1'; stderr: $(head -c 300 "$WORK/err")"; }
-err() { [ "$(cat "$WORK/err")" = "$1" ] || fail "stderr is '$(head -c 400 "$WORK/err")', not '$1'"; }
-out_has() { grep -qF -- "$1" "$WORK/out" || fail "stdout lacks '$1': $(head -c 400 "$WORK/out")"; }
-err_has() { grep -qF -- "$1" "$WORK/err" || fail "stderr lacks '$1': $(head -c 400 "$WORK/err")"; }
-one_line_err() { [ "$(wc -l <"$WORK/err")" = 1 ] || fail "stderr is not one line: $(cat "$WORK/err")"; }
-that() { "$@" || fail "not so: $*"; }
+in_clone() { sp run --block "$IMG" --read-only -- "$@"; }
 
-# Wait at most 30 s (of the rig's time) until a command succeeds.
+shown() { head -c 400 "$WORK/$1" | tr '\n\0' '|0'; }
+status() { [ "$rc" = "$1" ] || fail "status $rc, not $1; stdout: $(shown out); stderr: $(shown err)"; }
+same() { # NAME TEXT: a final newline is not looked at
+	[ "$(cat "$WORK/$1" 2>/dev/null)" = "$2" ] ||
+		fail "std$1 is '$(shown "$1")', not '$2'; status $rc; stderr: $(shown err)"
+}
+has() { grep -qF -- "$2" "$WORK/$1" || fail "std$1 lacks '$2': $(shown "$1"); status $rc; stderr: $(shown err)"; }
+out() { same out "$1"; }
+err() { same err "$1"; }
+out_has() { has out "$1"; }
+err_has() { has err "$1"; }
+no() { ! grep -F -- "$1" "$WORK/out" "$WORK/err" || fail "'$1' was printed: $(shown out) $(shown err)"; }
+one_line_err() { [ "$(wc -l <"$WORK/err")" = 1 ] || fail "stderr is not one line: $(shown err)"; }
+refused() {
+	status 125
+	out ""
+	one_line_err
+	err "spore: $1"
+}
+that() { "$@" || fail "not so: $*"; }
+is() { [ "$1" = "$2" ] || fail "${3-value} is '$1', not '$2'"; }
+differ() { [ "$1" != "$2" ] || fail "${3-values} do not differ: '$1'"; }
+
 await() {
 	for _ in $(seq 300); do
 		"$@" >/dev/null 2>&1 && return 0
@@ -38,24 +67,91 @@ await() {
 	done
 	fail "waited in vain for: $*"
 }
+gone() { ! kill -0 "$1" 2>/dev/null; }
+file_has() { grep -qF -- "$2" "$1" 2>/dev/null; }
+
+# --- what a case starts from -------------------------------------------------------------------------
 
 image() {
-	cp "$IMG" "$WORK/${1-copy}.ext4"
-	echo "$WORK/${1-copy}.ext4"
+	cp "$IMG" "$WORK/$1.ext4"
+	if [ -n "${2-}" ]; then
+		truncate -s "$2M" "$WORK/$1.ext4"
+		resize2fs "$WORK/$1.ext4" >/dev/null 2>&1 || fail "resize2fs"
+	fi
+	echo "$WORK/$1.ext4"
 }
+
+json() { # TEXT as a JSON string
+	local s=${1//\\/\\\\}
+	s=${s//\"/\\\"}
+	s=${s//$'\t'/\\t}
+	printf '"%s"' "${s//$'\n'/\\n}"
+}
+
+ALL_CAPS='"CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_DAC_READ_SEARCH","CAP_FOWNER","CAP_FSETID","CAP_KILL","CAP_SETGID"'
+ALL_CAPS+=',"CAP_SETUID","CAP_SETPCAP","CAP_NET_ADMIN","CAP_NET_RAW","CAP_SYS_CHROOT","CAP_SYS_PTRACE","CAP_SYS_ADMIN"'
+ALL_CAPS+=',"CAP_SYS_BOOT","CAP_SYS_NICE","CAP_SYS_RESOURCE","CAP_SYS_TIME","CAP_MKNOD","CAP_SETFCAP"'
+
+# The variables are JSON members to add: $process, $linux, $top with their names; $mounts a list. $caps
+# (default none), $user, $cwd, $hostname, $readonly replace what is there.
+bundle() { # NAME SCRIPT
+	local dir=$WORK/bundle-$1
+	mkdir -p "$dir"
+	cat >"$dir/config.json" <<-JSON
+		{ "ociVersion": "1.0.2",
+		"process": { "args": ["/bin/sh", "-c", $(json "$2")], "cwd": "${cwd-/}",
+			"env": ["PATH=/bin"], "user": { ${user-"\"uid\": 0, \"gid\": 0"} },
+			"capabilities": { "bounding": [${caps-}], "effective": [${caps-}], "permitted": [${caps-}] }
+			${process:+,$process} },
+		"root": { "path": "$IMG", "readonly": ${readonly-true} },
+		"hostname": "${hostname-bundled}",
+		"mounts": [ { "destination": "/proc", "type": "proc", "source": "proc" },
+			{ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"] },
+			{ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"] },
+			{ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" } ${mounts:+,$mounts} ],
+		"linux": { "namespaces": [ {"type": "pid"}, {"type": "ipc"}, {"type": "uts"},
+			{"type": "mount"}, {"type": "cgroup"} ] ${linux:+,$linux} } ${top:+,$top} }
+	JSON
+	echo "$dir"
+}
+in_bundle() { # SCRIPT: run it in a bundle
+	local dir
+	dir=$(bundle "case$N" "$1")
+	sp run --bundle "$dir"
+}
+
+detached() { # NAME ARGS...
+	local name=$1
+	shift
+	sp run -d --name "$name" --block "$IMG" --read-only -- "$@"
+	status 0
+	out "$name"
+	err ""
+}
+vmm_of() { sed -n 's/^  "pid": \([0-9]*\),$/\1/p' "/run/spore/sandboxes/$1/state.json"; }
+supervisor_of() { sed -n 's/^  "supervisor": \([0-9]*\),$/\1/p' "/run/spore/sandboxes/$1/state.json"; }
+console_of() { cat "/run/spore/sandboxes/$1/console.log"; }
+memory_file() { echo $TEMPLATE/*/memory; }
+state_file() { echo $TEMPLATE/*/state; }
+
+# --- what must be as it was ----------------------------------------------------------------------------
+
+spore_pids() { find /proc/[0-9]*/exe -maxdepth 0 -lname "$SPORE" 2>/dev/null | cut -d/ -f3; }
 
 # Everything a sandbox might leave behind, one thing per line.
 state() {
-	for p in /proc/[0-9]*; do
-		[ "$(readlink "$p/exe" 2>/dev/null)" = "$SPORE" ] && echo "process $(tr '\0' ' ' <"$p/cmdline")"
+	local p
+	for p in $(spore_pids); do
+		echo "process $(tr '\0' ' ' 2>/dev/null <"/proc/$p/cmdline")"
 	done
-	ls /run/spore/sandboxes 2>/dev/null | sed 's/^/sandbox /'
-	ls -d /run/spore-root-* 2>/dev/null
+	find /run/spore -mindepth 1 | sed 's/\/[0-9a-f]\{64\}/\/TEMPLATE/' | sort
+	find /run /dev /tmp -maxdepth 1 ! -name '.*' | sort
 	awk '{ print "mount " $2 " " $3 }' /proc/mounts
 	find /sys/fs/cgroup -mindepth 1 -type d | sed 's/^/cgroup /'
 	losetup -a 2>/dev/null
 	awk '$8 ~ "/run/spore" { print "socket " $8 }' /proc/net/unix
-	ls /run/spore/template/.build-* 2>/dev/null
+	# What the rig's own kernel complains about: a crash, a system call the jail does not allow.
+	dmesg | grep -E 'segfault|audit|general protection|WARNING|BUG|Out of memory' | sed 's/^/kernel /'
 	return 0
 }
 
@@ -64,27 +160,73 @@ leaks() {
 	diff "$WORK/state.before" "$WORK/state.now" >"$WORK/state.diff" || return 1
 }
 
+have_template() {
+	[ -e $TEMPLATE ] && [ -n "$(ls $TEMPLATE)" ] || "$SPORE" factory init >"$WORK/init" 2>&1 ||
+		echo "# spore factory init: $(cat "$WORK/init")"
+}
+
+# After a case that went wrong: whatever it left must not fail the next one too.
+clean_up() {
+	kill -KILL $(spore_pids) 2>/dev/null
+	sleep 0.3
+	rm -rf /run/spore/sandboxes/*
+	"$SPORE" factory destroy >/dev/null 2>&1
+	[ -e /dev/kvm ] || mv /dev/kvm.away /dev/kvm
+}
+
+# --- running them -----------------------------------------------------------------------------------
+
+# The function in a subshell and process group of its own, for at most CASE_LIMIT_S.
+run_case() { # FUNCTION
+	local case dog
+	: >"$WORK/why"
+	rm -f "$WORK/whole"
+	set -m
+	(
+		set +m
+		cd "$WORK" || exit
+		"$1"
+		: >"$WORK/whole"
+	) &
+	case=$!
+	(
+		sleep $CASE_LIMIT_S
+		echo "not over after $CASE_LIMIT_S s" >>"$WORK/why"
+		kill -KILL -- -$case
+	) &
+	dog=$!
+	set +m
+	wait $case 2>/dev/null
+	kill -KILL -- -$dog 2>/dev/null
+	wait $dog 2>/dev/null
+	[ -e "$WORK/whole" ] || [ -s "$WORK/why" ] || echo "the case ended before its last line" >"$WORK/why"
+}
+
 t() {
-	N=$((N + 1))
-	case " $ONLY " in
-	"  ") ;;
-	*) case "$1 $2 $FILE" in *"$ONLY"*) ;; *) N=$((N - 1)) && return 0 ;; esac ;;
+	local start took
+	case "$1 $2 $FILE" in
+	*"$ONLY"*) ;;
+	*) return 0 ;;
 	esac
-	why=''
+	N=$((N + 1))
 	start=$(cut -d' ' -f1 /proc/uptime)
+	have_template
 	state >"$WORK/state.before"
-	$2
-	if [ -z "$why" ]; then
+	run_case "$2"
+	if [ ! -s "$WORK/why" ]; then
 		# A process that was just killed may need a moment to be gone.
 		leaks || { sleep 0.5; leaks; } || { sleep 2; leaks; } ||
-			why="left behind: $(grep '^[<>]' "$WORK/state.diff" | head -5 | tr '\n' ';')"
+			echo "left behind: $(grep '^[<>]' "$WORK/state.diff" | head -8 | tr '\n' ';')" >"$WORK/why"
 	fi
 	took=$(awk -v a="$start" '{ printf "%.1f", $1 - a }' /proc/uptime)
-	if [ -z "$why" ]; then
+	if [ ! -s "$WORK/why" ]; then
 		echo "ok $N - $1 # ${took}s"
 	else
-		echo "not ok $N - $1"
-		echo "$why" | sed 's/^/# /'
+		echo "not ok $N - $1 # ${took}s"
+		sed 's/^/# /' "$WORK/why"
 		FAILED=$((FAILED + 1))
+		clean_up
 	fi
+	find "$WORK" -mindepth 1 -maxdepth 1 ! -name spore ! -name "busybox.*" \
+		-exec rm -rf {} +
 }

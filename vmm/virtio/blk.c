@@ -727,7 +727,7 @@ static int vblk_restore(struct vdev *d, struct cur *in)
 	uint64_t capacity = cur_le64(in);
 	uint32_t blk_size = cur_le32(in), read_only = cur_le32(in);
 
-	if (in->bad || capacity == 0 || capacity > v->space.capacity ||
+	if (in->bad || capacity > v->space.capacity || (capacity == 0) != (v->fd < 0) ||
 	    blk_size != v->space.blk_size || read_only != v->read_only)
 		return -EINVAL;
 	v->space.capacity = capacity;
@@ -852,33 +852,80 @@ static void vblk_init_threads(struct vblk *v)
 	pthread_condattr_destroy(&attr);
 }
 
-int vblk_new(const struct vblk_config *c, struct loop *loop, const struct gmem *mem,
-	     struct vdev **out, struct err *e)
+/* Measure and describe c->fd, which v owns already. */
+static int vblk_load(struct vblk *v, const struct vblk_config *c, struct err *e)
 {
-	struct vblk *v = mem_zalloc(sizeof *v);
 	uint32_t block = c->logical_block_bytes;
 	uint64_t bytes = 0;
 	int r;
 
-	v->dev = (struct vdev){ .ops = &vblk_ops, .mem = mem, .loop = loop };
-	v->fd = c->fd;
-	v->read_only = c->read_only;
 	memcpy(v->serial, c->serial, sizeof v->serial);
-	vblk_init_threads(v);
 	if ((r = vblk_check_fd(v->fd, v->read_only, e)) < 0 ||
 	    (r = vblk_measure(v, &bytes, &block, e)) < 0)
-		goto fail;
+		return r;
 	vblk_describe(v, bytes, block);
-	if (v->space.capacity == 0) {
-		r = err_set(e, -EINVAL, "disk: %llu bytes is less than one block of %u",
-			    (unsigned long long)bytes, block);
-		goto fail;
-	}
+	if (v->space.capacity == 0)
+		return err_set(e, -EINVAL, "disk: %llu bytes is less than one block of %u",
+			       (unsigned long long)bytes, block);
 	if (bytes % block)
 		vblk_note_tail(v);
-	*out = &v->dev;
 	return 0;
-fail:
-	vblk_destroy(&v->dev);
+}
+
+static struct vblk *vblk_alloc(int fd, bool read_only, struct loop *loop, const struct gmem *mem)
+{
+	struct vblk *v = mem_zalloc(sizeof *v);
+
+	v->dev = (struct vdev){ .ops = &vblk_ops, .mem = mem, .loop = loop };
+	v->fd = fd;
+	v->read_only = read_only;
+	vblk_init_threads(v);
+	return v;
+}
+
+int vblk_new(const struct vblk_config *c, struct loop *loop, const struct gmem *mem,
+	     struct vdev **out, struct err *e)
+{
+	struct vblk *v = vblk_alloc(c->fd, c->read_only, loop, mem);
+	int r = vblk_load(v, c, e);
+
+	if (r < 0)
+		vblk_destroy(&v->dev);
+	else
+		*out = &v->dev;
 	return r;
+}
+
+struct vdev *vblk_new_empty(bool read_only, struct loop *loop, const struct gmem *mem)
+{
+	struct vblk *v = vblk_alloc(-1, read_only, loop, mem);
+
+	vblk_describe(v, 0, VBLK_SECTOR);
+	return &v->dev;
+}
+
+bool vblk_is_empty(struct vdev *d)
+{
+	return d->ops == &vblk_ops && vblk_of(d)->fd < 0;
+}
+
+int vblk_insert(struct vdev *d, const struct vblk_config *c, struct err *e)
+{
+	struct vblk *v = vblk_of(d), probe = { .fd = c->fd, .read_only = c->read_only };
+	int r = vblk_load(&probe, c, e);
+
+	if (r == 0 && (probe.space.blk_size != VBLK_SECTOR || probe.read_only != v->read_only))
+		r = err_set(e, -ENOTSUP, "disk: needs a slot of its own");
+	if (r < 0) {
+		close(c->fd);
+		return r;
+	}
+	vdev_lock(d);
+	v->fd = probe.fd;
+	v->is_bdev = probe.is_bdev;
+	memcpy(v->serial, probe.serial, sizeof v->serial);
+	v->space.capacity = probe.space.capacity;
+	vdev_config_changed(d);
+	vdev_unlock(d);
+	return 0;
 }

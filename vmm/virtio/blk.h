@@ -47,3 +47,13 @@ struct vblk_config {
  * -EINVAL. The device can be attached once; slots_attach() takes it. */
 INTERNAL MUST_USE int vblk_new(const struct vblk_config *c, struct loop *loop,
 			       const struct gmem *mem, struct vdev **out, struct err *e);
+
+/* A drive without a disk in it: capacity 0, blocks of 512 bytes. A template is saved with its driver
+ * bound to one, so that a clone only has to hear of a new capacity instead of probing a device. */
+INTERNAL MUST_USE struct vdev *vblk_new_empty(bool read_only, struct loop *loop,
+					      const struct gmem *mem);
+/* Is d such a drive, still empty? */
+INTERNAL bool vblk_is_empty(struct vdev *d);
+/* Put a disk into it; c->fd is taken. -ENOTSUP: a disk with larger blocks, or of the other kind
+ * (read_only), needs a slot of its own. Loop thread, no lock. */
+INTERNAL MUST_USE int vblk_insert(struct vdev *d, const struct vblk_config *c, struct err *e);

@@ -337,15 +337,26 @@ static int vstate_set_msrs(int fd, struct vstate_msrs *m, struct err *e)
 	return 0;
 }
 
-static int vstate_restore_msrs(int fd, struct cur part, struct err *e)
+/* KVM takes a TSC that is within a second of what it expects for an attempt to synchronise CPUs, and
+ * then does not store it: a guest saved in its first second would find its counter back near zero and
+ * its armed deadline far away. A write from far off first makes the real one count; the CPUs after
+ * the first write the same value and are meant to be synchronised. (kvm_synchronize_tsc(), x86.c) */
+#define VSTATE_TSC_FAR_OFF (UINT64_C(1) << 40)
+
+static int vstate_restore_msrs(int fd, unsigned index, struct cur part, struct err *e)
 {
 	AUTO_FREE struct vstate_msrs *m = mem_zalloc(sizeof *m);
 	size_t bytes = cur_left(&part);
 
-	if (part.bad || bytes % sizeof m->e[0] || bytes > sizeof m->e)
+	if (part.bad || bytes % sizeof m->e[0] || bytes > sizeof m->e - sizeof m->e[0])
 		return vstate_bad(e, "MSRS");
-	m->n = (uint32_t)(bytes / sizeof m->e[0]);
-	cur_copy(&part, m->e, bytes);
+	m->n = (uint32_t)(bytes / sizeof m->e[0]) + 1;
+	cur_copy(&part, m->e + 1, bytes);
+	if (m->n < 2 || m->e[1].index != VSTATE_MSR_TSC)
+		return vstate_bad(e, "TSC");
+	m->e[0] = m->e[1];
+	if (index == 0)
+		m->e[0].data += VSTATE_TSC_FAR_OFF;
 	return vstate_set_msrs(fd, m, e);
 }
 
@@ -367,7 +378,7 @@ static int vstate_restore_class(const struct kvm *k, int fd, unsigned index, enu
 	case VSTATE_CPUID:
 		return vstate_restore_cpuid(k, fd, index, part, e);
 	default:
-		return vstate_restore_msrs(fd, part, e);
+		return vstate_restore_msrs(fd, index, part, e);
 	}
 }
 
