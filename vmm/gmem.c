@@ -5,6 +5,10 @@
 
 #include "vmm/layout.h"
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; EINVAL before that, and pages fault one by one */
+#endif
+
 /* The region that holds all of [gpa, gpa+len), or NULL. No sum here can wrap: every comparison is
  * between a length and what is left. */
 static const struct gmem_region *gmem_find(const struct gmem *m, gpa_t gpa, uint64_t len)
@@ -37,31 +41,64 @@ static int gmem_check_file(int fd, uint64_t bytes, struct err *e)
 	return 0;
 }
 
+/* Lay the file's data over the fresh mapping. Its holes stay anonymous: touching one through a private
+ * mapping of the file would allocate the page in the file as well, and find a full tmpfs with SIGBUS.
+ * The writer keeps the number of extents small (snapshot/memory.c). */
+static int gmem_map_data(struct gmem *m, uint64_t bytes, struct err *e)
+{
+	off_t at = 0, end = (off_t)bytes, hole;
+
+	while (at < end && (at = lseek(m->fd, at, SEEK_DATA)) >= 0 && at < end) {
+		hole = lseek(m->fd, at, SEEK_HOLE);
+		if (hole < 0 || hole > end)
+			hole = end;
+		if (mmap(m->map + at, (size_t)(hole - at), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, m->fd, at) == MAP_FAILED)
+			return err_set(e, -errno, "map guest memory: %m");
+		at = hole;
+	}
+	if (at < 0 && errno != ENXIO) /* ENXIO: no data behind this point */
+		return err_set(e, -errno, "memory file: seek: %m");
+	return 0;
+}
+
 int gmem_init(struct gmem *m, uint64_t bytes, int fd, enum gmem_share share, struct err *e)
 {
-	int flags = share == GMEM_SHARED ? MAP_SHARED : MAP_PRIVATE;
+	bool shared = share == GMEM_SHARED;
 	void *p;
 	int r;
 
-	*m = (struct gmem){ .fd = fd, .shared = share == GMEM_SHARED };
+	*m = (struct gmem){ .fd = fd, .shared = shared };
 	if (bytes < MIB(2) || bytes % MIB(2))
 		return err_set(e, -EINVAL, "memory size %llu is not a multiple of 2 MiB",
 			       (unsigned long long)bytes);
 	if (fd >= 0 && (r = gmem_check_file(fd, bytes, e)) < 0)
 		return r;
-	if (fd < 0)
-		flags |= MAP_ANONYMOUS;
-	/* NORESERVE: a host with strict overcommit must not charge every clone for the whole
-	 * RAM. */
-	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd, 0);
+	/* NORESERVE: a host with strict overcommit must not charge every clone for the whole RAM. */
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		 (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | MAP_NORESERVE, shared ? fd : -1,
+		 0);
 	if (p == MAP_FAILED)
 		return err_set(e, -errno, "map %llu MiB of guest memory: %m",
 			       (unsigned long long)(bytes >> 20));
 	m->map = p;
+	if (!shared && fd >= 0 && (r = gmem_map_data(m, bytes, e)) < 0) {
+		munmap(p, bytes);
+		m->map = NULL;
+		return r;
+	}
 	gmem_add_region(m, 0, MIN(bytes, LAYOUT_HOLE_START));
 	if (bytes > LAYOUT_HOLE_START)
 		gmem_add_region(m, LAYOUT_HOLE_END, bytes - LAYOUT_HOLE_START);
 	return 0;
+}
+
+void gmem_warm(const struct gmem *m, uint64_t first, uint64_t n)
+{
+	uint64_t pages = m->bytes / GMEM_PAGE;
+
+	if (first < pages && n <= pages - first)
+		(void)!madvise(m->map + first * GMEM_PAGE, n * GMEM_PAGE, MADV_POPULATE_WRITE);
 }
 
 void gmem_fini(struct gmem *m)

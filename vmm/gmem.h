@@ -32,7 +32,7 @@ struct gmem {
 };
 
 enum gmem_share {
-	GMEM_PRIVATE, /* copy-on-write over fd (or anonymous when there is none) */
+	GMEM_PRIVATE, /* copy-on-write over fd's data, fresh memory over its holes; all fresh without fd */
 	GMEM_SHARED,  /* writes reach fd: how a template is built */
 };
 
@@ -41,6 +41,10 @@ enum gmem_share {
  * access would be SIGBUS. */
 INTERNAL MUST_USE int gmem_init(struct gmem *m, uint64_t bytes, int fd, enum gmem_share share,
 				struct err *e);
+/* Make the pages [first, first + n) (page numbers of the memory file) private and present now, in one
+ * call and not in one fault each; those outside are ignored. Only a hint. */
+INTERNAL void gmem_warm(const struct gmem *m, uint64_t first, uint64_t n);
+
 INTERNAL void gmem_fini(struct gmem *m);
 
 /* Copy len bytes at gpa to dst. 0, or -EFAULT if any byte is outside RAM (dst then unspecified). */

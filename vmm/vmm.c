@@ -114,6 +114,7 @@ static const struct vmm_op {
 	{ CTL_CREATE, "create", false, 2 },
 	{ CTL_RUN, "run", true, 0 },
 	{ CTL_PAUSE, "pause", true, 0 },
+	{ CTL_CHANGED, "list changed pages", true, 1 },
 	{ CTL_SAVE, "save", true, 1 },
 	{ CTL_ATTACH_BLK, "attach disk", true, 1 },
 	{ CTL_DETACH, "detach", true, 0 },
@@ -134,6 +135,8 @@ static int vmm_dispatch(struct vmm *m, const struct ctl_request *rq, int *fds, s
 		return 0;
 	case CTL_PAUSE:
 		return vmm_pause(m, e);
+	case CTL_CHANGED:
+		return vmm_changed(m, fds[0], e);
 	case CTL_SAVE:
 		return vmm_save(m, fds[0], rq->flags & CTL_F_MEMORY && n > 1 ? fds[1] : -1, e);
 	case CTL_ATTACH_BLK:

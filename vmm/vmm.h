@@ -59,3 +59,4 @@ INTERNAL void vmm_run(struct vmm *m);
 /* Returns when every vCPU is parked and devices are quiet. */
 INTERNAL MUST_USE int vmm_pause(struct vmm *m, struct err *e);
 INTERNAL MUST_USE int vmm_save(struct vmm *m, int state_fd, int memory_fd, struct err *e);
+INTERNAL MUST_USE int vmm_changed(struct vmm *m, int fd, struct err *e);

@@ -198,7 +198,7 @@ static int hv_request(struct hv_vm *vm, struct ctl_request *rq, const int *fds, 
 int hv_create(struct hv_vm *vm, const struct hv_spec *s, struct err *e)
 {
 	struct ctl_request rq = { .op = CTL_CREATE, .create = *s->create };
-	int fds[4] = { s->kvm_fd, s->console_fd };
+	int fds[5] = { s->kvm_fd, s->console_fd };
 	size_t n = 2;
 
 	if (s->memory_fd >= 0) {
@@ -208,6 +208,10 @@ int hv_create(struct hv_vm *vm, const struct hv_spec *s, struct err *e)
 	if (s->state_fd >= 0) {
 		rq.flags |= CTL_F_RESTORE;
 		fds[n++] = s->state_fd;
+	}
+	if (s->warm_fd >= 0) {
+		rq.flags |= CTL_F_WARM;
+		fds[n++] = s->warm_fd;
 	}
 	if (s->run)
 		rq.flags |= CTL_F_RUN;
@@ -230,6 +234,11 @@ int hv_save(struct hv_vm *vm, int state_fd, int memory_fd, struct err *e)
 	int fds[2] = { state_fd, memory_fd };
 
 	return hv_request(vm, &rq, fds, memory_fd >= 0 ? 2 : 1, NULL, e);
+}
+
+int hv_changed(struct hv_vm *vm, int warm_fd, struct err *e)
+{
+	return hv_request(vm, &(struct ctl_request){ .op = CTL_CHANGED }, &warm_fd, 1, NULL, e);
 }
 
 int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, bool read_only, struct err *e)

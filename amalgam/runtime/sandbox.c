@@ -169,23 +169,30 @@ static int sandbox_create_in_guest(struct sandbox *s, const struct sandbox_spec 
 	return r < 0 ? err_wrap(e, "guest") : 0;
 }
 
-/* Try to restore from the template. -ENOENT and -ESTALE mean: boot instead. */
+static int sandbox_restore(struct sandbox *s, const struct sandbox_spec *spec,
+			   const struct ctl_create *create, const struct template_files *from,
+			   struct err *e)
+{
+	struct hv_spec hv = { .create = create, .kvm_fd = spec->kvm_fd,
+			      .console_fd = spec->console_fd, .memory_fd = from->memory_fd,
+			      .state_fd = from->state_fd, .warm_fd = from->warm_fd, .run = true };
+	int r = hv_create(&s->vm, &hv, e);
+
+	s->is_clone = r == 0;
+	return r;
+}
+
+/* Restore from the template that fits. -ENOENT: there is none. */
 static int sandbox_clone(struct sandbox *s, const struct sandbox_spec *spec,
 			 const struct ctl_create *create, struct err *e)
 {
-	struct template_files tf;
-	struct hv_spec hv = { .create = create, .kvm_fd = spec->kvm_fd,
-			      .console_fd = spec->console_fd, .run = true };
-	int r = template_open(create->fingerprint, &tf, e);
+	struct template_files files;
+	int r = template_open(create->fingerprint, &files, e);
 
-	if (r < 0)
-		return r;
-	hv.memory_fd = tf.memory_fd;
-	hv.state_fd = tf.state_fd;
-	r = hv_create(&s->vm, &hv, e);
-	close(tf.memory_fd);
-	close(tf.state_fd);
-	s->is_clone = r == 0;
+	if (r == 0) {
+		r = sandbox_restore(s, spec, create, &files, e);
+		template_close(&files);
+	}
 	return r;
 }
 
@@ -193,7 +200,8 @@ static int sandbox_boot(struct sandbox *s, const struct sandbox_spec *spec,
 			const struct ctl_create *create, struct err *e)
 {
 	struct hv_spec hv = { .create = create, .kvm_fd = spec->kvm_fd, .memory_fd = -1,
-			      .console_fd = spec->console_fd, .state_fd = -1, .run = true };
+			      .console_fd = spec->console_fd, .state_fd = -1, .warm_fd = -1,
+			      .run = true };
 	int r = vmm_selftest(spec->kvm_fd, e);
 
 	return r < 0 ? r : hv_create(&s->vm, &hv, e);
@@ -208,6 +216,8 @@ static int sandbox_make_machine(struct sandbox *s, const struct sandbox_spec *sp
 
 	if (r < 0)
 		return r;
+	if (spec->from)
+		return sandbox_restore(s, spec, &create, spec->from, e);
 	if (spec->use_template) {
 		r = sandbox_clone(s, spec, &create, &no);
 		if (r == 0)
@@ -259,7 +269,8 @@ int sandbox_boot_for_template(struct sandbox *s, struct loop *l, const struct ct
 			      int kvm_fd, int console_fd, int memory_fd, struct err *e)
 {
 	struct hv_spec hv = { .create = create, .kvm_fd = kvm_fd, .memory_fd = memory_fd,
-			      .console_fd = console_fd, .shared = true, .state_fd = -1, .run = true };
+			      .console_fd = console_fd, .shared = true, .state_fd = -1, .warm_fd = -1,
+			      .run = true };
 	int r;
 
 	*s = (struct sandbox){ .vm.ctl_fd = -1 };

@@ -20,6 +20,7 @@ struct sandbox_spec {
 	const char *id;
 	struct machine_shape shape;
 	bool use_template;
+	const struct template_files *from; /* this very template, borrowed; NULL = look for one */
 	int kvm_fd;     /* borrowed */
 	int console_fd; /* borrowed */
 	int listen_fd;  /* hybrid vsock socket, borrowed; -1 = none */

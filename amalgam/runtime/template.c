@@ -87,37 +87,59 @@ int template_describe(const struct machine_shape *shape, int kvm_fd, struct ctl_
 	return template_fingerprint(out, kvm_fd, e);
 }
 
-static char *template_path(const uint8_t fingerprint[CTL_FINGERPRINT], const char *file)
+static char *template_path(const uint8_t fingerprint[CTL_FINGERPRINT])
 {
 	char hex[2 * CTL_FINGERPRINT + 1];
 
 	for (unsigned i = 0; i < CTL_FINGERPRINT; i++)
 		sprintf(hex + 2 * i, "%02x", fingerprint[i]);
-	return mem_printf("%s/%s%s%s", TEMPLATE_DIR, hex, *file ? "/" : "", file);
+	return mem_printf("%s/%s", TEMPLATE_DIR, hex);
 }
 
 /* --- use ----------------------------------------------------------------------------------------- */
 
+void template_close(struct template_files *t)
+{
+	int *fds[] = { &t->memory_fd, &t->state_fd, &t->warm_fd };
+
+	for (unsigned i = 0; i < ARRAY_LEN(fds); i++) {
+		if (*fds[i] >= 0)
+			close(*fds[i]);
+		*fds[i] = -1;
+	}
+}
+
+static int template_open_file(const char *dir, const char *name)
+{
+	AUTO_FREE char *path = mem_printf("%s/%s", dir, name);
+
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static void template_open_dir(const char *dir, struct template_files *out)
+{
+	out->state_fd = template_open_file(dir, "state");
+	out->memory_fd = template_open_file(dir, "memory");
+	out->warm_fd = template_open_file(dir, "warm");
+}
+
 int template_open(const uint8_t fingerprint[CTL_FINGERPRINT], struct template_files *out,
 		  struct err *e)
 {
-	AUTO_FREE char *memory = template_path(fingerprint, "memory");
-	AUTO_FREE char *state = template_path(fingerprint, "state");
+	AUTO_FREE char *dir = template_path(fingerprint);
+	bool no_state, no_memory;
 
-	out->state_fd = open(state, O_RDONLY | O_CLOEXEC);
-	out->memory_fd = open(memory, O_RDONLY | O_CLOEXEC);
-	if (out->state_fd >= 0 && out->memory_fd >= 0)
+	template_open_dir(dir, out);
+	no_state = out->state_fd < 0;
+	no_memory = out->memory_fd < 0;
+	if (!no_state && !no_memory)
 		return 0;
-	if (out->state_fd >= 0)
-		close(out->state_fd);
-	if (out->memory_fd >= 0)
-		close(out->memory_fd);
-	if (out->state_fd < 0 && out->memory_fd < 0)
+	template_close(out);
+	if (no_state && no_memory)
 		return err_set(e, -ENOENT, "no template for this build, CPU and machine shape; make "
 			       "one with: spore factory init");
 	return err_set(e, -ESTALE, "template is incomplete: %s is missing; make it anew with: spore "
-		       "factory destroy && spore factory init",
-		       out->state_fd < 0 ? "state" : "memory");
+		       "factory destroy && spore factory init", no_state ? "state" : "memory");
 }
 
 static void template_read_info(const char *dir, struct template_info *info)
@@ -271,6 +293,33 @@ static int template_boot_and_save(struct sandbox *s, const char *dir, const stru
 	return r;
 }
 
+/* A first clone, which nobody will see: a template that cannot be cloned is not published, and what
+ * this clone wrote until it was a machine of its own, the others will write, too. */
+static int template_try(const char *dir, const struct machine_shape *shape, int kvm_fd,
+			int console_fd, struct err *e)
+{
+	AUTO_CLOSE int warm = template_create_file(dir, "warm", 0, e);
+	struct template_files files;
+	struct sandbox_spec spec = { .id = "template", .shape = *shape, .from = &files,
+				     .kvm_fd = kvm_fd, .console_fd = console_fd, .listen_fd = -1 };
+	struct sandbox s = { 0 };
+	struct loop loop;
+	int r;
+
+	if (warm < 0)
+		return warm;
+	if ((r = loop_init(&loop)) < 0)
+		return err_set(e, r, "event loop: %s", strerror(-r));
+	template_open_dir(dir, &files);
+	r = sandbox_start(&s, &loop, &spec, NULL, e);
+	if (r == 0 && (r = hv_pause(&s.vm, e)) == 0)
+		r = hv_changed(&s.vm, warm, e);
+	sandbox_stop(&s);
+	template_close(&files);
+	loop_fini(&loop);
+	return r < 0 ? err_wrap(e, "trying the new template") : 0;
+}
+
 /* A guest that touches a page which a full tmpfs cannot give kills the machine process with SIGBUS:
  * say what really happened. */
 static int template_explain(int r, struct err *e)
@@ -283,10 +332,11 @@ static int template_explain(int r, struct err *e)
 	return r;
 }
 
-static int template_build(const struct ctl_create *c, int kvm_fd, struct err *e)
+static int template_build(const struct ctl_create *c, const struct machine_shape *shape, int kvm_fd,
+			  struct err *e)
 {
 	AUTO_FREE char *dir = mem_printf("%s/.build-%d", TEMPLATE_DIR, getpid());
-	AUTO_FREE char *final = template_path(c->fingerprint, "");
+	AUTO_FREE char *final = template_path(c->fingerprint);
 	AUTO_CLOSE int console = open("/run/spore/template.log",
 				      O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
 	struct sandbox s = { 0 };
@@ -297,6 +347,8 @@ static int template_build(const struct ctl_create *c, int kvm_fd, struct err *e)
 	if (mkdir(dir, 0700) < 0)
 		return err_set(e, -errno, "%s: %m", dir);
 	r = template_boot_and_save(&s, dir, c, kvm_fd, console, e);
+	if (r == 0)
+		r = template_try(dir, shape, kvm_fd, console, e);
 	if (r == 0)
 		r = template_write_json(dir, c, e);
 	if (r == 0) {
@@ -326,14 +378,13 @@ int template_init(const struct machine_shape *shape, int kvm_fd, bool *made, str
 	if (lock < 0)
 		return lock;
 	if (template_open(c.fingerprint, &tf, NULL) == 0) {
-		close(tf.memory_fd);
-		close(tf.state_fd);
+		template_close(&tf);
 		return 0;
 	}
 	if ((r = template_mount(shape->mem_mib, e)) < 0)
 		return r;
 	template_clear_leftovers();
-	r = template_build(&c, kvm_fd, e);
+	r = template_build(&c, &one, kvm_fd, e);
 	*made = r == 0;
 	return r;
 }

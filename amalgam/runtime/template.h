@@ -1,7 +1,8 @@
 /* template.h - templates: a machine booted once, paused, saved; clones share its memory.
  *
  *   /run/spore/template/                a tmpfs of its own
- *   /run/spore/template/<fingerprint>/  memory (sparse), state (vmm/snapshot/snap.h), template.json
+ *   /run/spore/template/<fingerprint>/  memory (sparse), state (vmm/snapshot/snap.h), template.json,
+ *                                       warm: pages every clone writes at once
  *   /run/spore/template/.build-<pid>/   while one is being made; renamed when it is whole
  *   /run/spore/template.lock            held while building or destroying
  *
@@ -29,7 +30,9 @@ INTERNAL MUST_USE int template_describe(const struct machine_shape *shape, int k
 /* The open template for that fingerprint; descriptors are the caller's. -ENOENT: there is none. */
 struct template_files {
 	int memory_fd, state_fd;
+	int warm_fd; /* -1: there is none, which only costs time */
 };
+INTERNAL void template_close(struct template_files *t);
 INTERNAL MUST_USE int template_open(const uint8_t fingerprint[CTL_FINGERPRINT],
 				    struct template_files *out, struct err *e);
 

@@ -3,7 +3,7 @@
  *
  *   clone_host make DIR           a template of the tiny guest (guest.S), made by our own code
  *   clone_host inprocess DIR N    N rounds of: the floor, ours, and now and then the usual order
- *   clone_host profile DIR N      the same, ioctl by ioctl, on stderr
+ *   clone_host profile DIR N      the same, ioctl by ioctl
  *   clone_host exec DIR N         N rounds from exec of a static binary to the clone's first byte
  *   clone_host memory DIR N       N idle clones at once: what they take from the machine
  *
@@ -25,6 +25,8 @@
 #define BENCH_MEM     MIB(128)
 #define BENCH_FLAG    0x101000 /* guest.S waits for it */
 #define BENCH_USUAL   10       /* one round in so many also measures the usual order, which is slow */
+#define BENCH_LIFE_US 25000    /* between clone and teardown: nobody's container is over sooner, and what
+				* creation left to do later in the kernel is done */
 #define BENCH_BATCH   10       /* clones between two looks at MemFree */
 
 static const char *bench_self;
@@ -78,14 +80,13 @@ int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(voi
 	return bench_no_threads ? 0 : __real_pthread_create(t, a, fn, arg);
 }
 
-/* Time spent in each ioctl of one kind of clone, while bench_profile points somewhere. */
+/* Time spent in each ioctl of one clone, while bench_profile points somewhere. */
 struct profile {
 	struct {
-		unsigned request, calls;
+		unsigned request;
 		uint64_t ns;
 	} row[64];
 	unsigned n;
-	uint64_t total_ns, ioctl_ns;
 };
 static struct profile *bench_profile;
 
@@ -97,10 +98,18 @@ static void profile_add(struct profile *p, unsigned request, uint64_t ns)
 		i++;
 	ASSERT(i < ARRAY_LEN(p->row));
 	if (i == p->n)
-		p->row[p->n++].request = request;
-	p->row[i].calls++;
+		p->row[p->n++] = (__typeof__(p->row[0])){ .request = request };
 	p->row[i].ns += ns;
-	p->ioctl_ns += ns;
+}
+
+static void profile_print(struct profile *p, const char *who, uint64_t total_ns)
+{
+	for (unsigned i = 0; i < p->n; i++) {
+		printf("%s.ioctl-0x%02x %.1f\n", who, p->row[i].request & 0xff,
+		       (double)p->row[i].ns / 1000);
+		total_ns -= p->row[i].ns;
+	}
+	printf("%s.outside-ioctls %.1f\n", who, (double)total_ns / 1000);
 }
 
 int __wrap_ioctl(int fd, int request, ...)
@@ -398,74 +407,65 @@ static void ours_clear(struct ours *o)
 
 /* --- in one process, interleaved -------------------------------------------------------------------- */
 
-static void round_floor(struct floor *f, bool usual, struct profile *p)
+static void round_floor(struct floor *f, bool usual, bool profile)
 {
+	struct profile p = { 0 };
 	struct floor_vm v;
-	uint64_t t[3];
+	uint64_t t[4];
 
-	bench_profile = p;
+	bench_profile = profile ? &p : NULL;
 	t[0] = clock_mono_ns();
 	floor_clone(f, &v, usual);
 	bench_first_out(v.vcpu, v.run);
 	t[1] = clock_mono_ns();
 	bench_profile = NULL;
-	floor_end(f, &v);
+	usleep(BENCH_LIFE_US);
 	t[2] = clock_mono_ns();
-	if (p)
-		p->total_ns += t[1] - t[0];
+	floor_end(f, &v);
+	t[3] = clock_mono_ns();
+	if (profile)
+		profile_print(&p, "floor", t[1] - t[0]);
 	bench_sample(usual ? "usual.clone" : "floor.clone", t[0], t[1]);
-	bench_sample(usual ? "usual.teardown" : "floor.teardown", t[1], t[2]);
+	bench_sample(usual ? "usual.teardown" : "floor.teardown", t[2], t[3]);
 }
 
-static void round_ours(struct ours *o, struct profile *p)
+static void round_ours(struct ours *o, bool profile)
 {
-	uint64_t t[3];
+	struct profile p = { 0 };
+	uint64_t t[4];
 	int fds[4];
 
 	ours_prepare(o, fds);
-	bench_profile = p;
+	bench_profile = profile ? &p : NULL;
 	t[0] = clock_mono_ns();
 	ours_clone(o, fds);
 	bench_first_out(o->vmm.vcpu[0].fd, o->vmm.vcpu[0].run);
 	t[1] = clock_mono_ns();
 	bench_profile = NULL;
-	ours_end(o);
+	usleep(BENCH_LIFE_US);
 	t[2] = clock_mono_ns();
+	ours_end(o);
+	t[3] = clock_mono_ns();
 	ours_clear(o);
-	if (p)
-		p->total_ns += t[1] - t[0];
+	if (profile)
+		profile_print(&p, "ours", t[1] - t[0]);
 	bench_sample("ours.clone", t[0], t[1]);
-	bench_sample("ours.teardown", t[1], t[2]);
-}
-
-static void profile_print(const char *who, const struct profile *p, unsigned rounds)
-{
-	fprintf(stderr, "%s: mean of %u clones, us; calls per clone\n", who, rounds);
-	for (unsigned i = 0; i < p->n; i++)
-		fprintf(stderr, "  %8.1f  %5.1f  KVM ioctl 0x%02x\n", (double)p->row[i].ns / rounds / 1000,
-			(double)p->row[i].calls / rounds, p->row[i].request & 0xff);
-	fprintf(stderr, "  %8.1f         everything else\n  %8.1f         whole clone\n",
-		(double)(p->total_ns - p->ioctl_ns) / rounds / 1000, (double)p->total_ns / rounds / 1000);
+	bench_sample("ours.teardown", t[2], t[3]);
 }
 
 static void bench_inprocess(const char *dir, unsigned rounds, bool profile)
 {
 	static struct ours o; /* struct vmm is too large for a stack */
 	static struct floor f;
-	static struct profile pf, po;
 
 	bench_no_threads = true;
 	floor_init(&f, dir);
 	ours_init(&o, dir, f.kvm);
 	for (unsigned i = 0; i < rounds; i++) {
-		round_floor(&f, false, profile ? &pf : NULL);
-		round_ours(&o, profile ? &po : NULL);
+		round_floor(&f, false, profile);
+		round_ours(&o, profile);
 		if (i % BENCH_USUAL == 0)
-			round_floor(&f, true, NULL);
-	}
-	if (profile) {
-		profile_print("floor", &pf, rounds);
-		profile_print("ours", &po, rounds);
+			round_floor(&f, true, false);
 	}
 }
 
@@ -559,7 +559,7 @@ static void round_exec(const char *mode, const char *dir)
 	t[0] = clock_mono_ns();
 	child_start(&c, mode, dir);
 	t[1] = clock_mono_ns();
-	usleep(20000); /* a clone that lives; what it left for later in the kernel is over */
+	usleep(BENCH_LIFE_US);
 	t[2] = clock_mono_ns();
 	child_end(&c);
 	t[3] = clock_mono_ns();

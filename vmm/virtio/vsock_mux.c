@@ -4,36 +4,15 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "amalgam/base/mem.h"
 
 #include "vmm/virtio/vsock_hybrid.h"
-
-#ifndef RWF_NOWAIT /* linux/fs.h */
-#define RWF_NOWAIT 0x00000008
-#endif
-
-/* How a descriptor is driven; the table is in vsock_mux.h. */
-enum vmux_how {
-	VMUX_SOCKET,
-	VMUX_NOWAIT,
-	VMUX_NONBLOCK,
-	VMUX_STAGED, /* from here on: through a buffer, without the lock */
-	VMUX_POLL = VMUX_STAGED,
-	VMUX_FILE,
-};
+#include "vmm/virtio/vsock_io.h"
 
 #define VMUX_POLL_PIPE 4096 /* a pipe that polls writable takes PIPE_BUF bytes */
 #define VMUX_POLL_TTY  256
 #define VMUX_ROUNDS    16 /* of them in one turn */
-#define VMUX_BUF_MIN   4096
-
-/* Bytes on their way; no memory while empty. */
-struct vmux_buf {
-	uint8_t *p;
-	uint32_t at, len, cap;
-};
 
 /* One stream. Made by vmux_connect() or vmux_offer(); `over` once the guest's half is gone and the
  * last byte delivered or given up; freed by vmux_report(), nowhere else. */
@@ -102,125 +81,6 @@ static void vmux_want_report(struct vmux_conn *k)
 	*m->report_tail = k;
 	m->report_tail = &k->report_next;
 	vsk_soon(m->v);
-}
-
-/* --- buffers ---------------------------------------------------------------------------------- */
-
-/* Where the next n bytes go. At most VSK_BUF_BYTES are ever in here: credit sees to it. */
-static uint8_t *vmux_buf_room(struct vmux_buf *b, uint32_t n)
-{
-	uint32_t cap = MAX(b->cap, (uint32_t)VMUX_BUF_MIN);
-
-	ASSERT(n <= VSK_BUF_BYTES - b->len);
-	if (b->len && b->cap - b->at - b->len < n) {
-		memmove(b->p, b->p + b->at, b->len);
-		b->at = 0;
-	}
-	while (cap < b->len + n)
-		cap *= 2;
-	if (cap > b->cap) {
-		b->p = mem_realloc(b->p, cap);
-		b->cap = cap;
-	}
-	return b->p + b->at + b->len;
-}
-
-static void vmux_buf_drop(struct vmux_buf *b, uint32_t n)
-{
-	b->at += n;
-	b->len -= n;
-	if (b->len == 0) {
-		free(b->p);
-		*b = (struct vmux_buf){ 0 };
-	}
-}
-
-/* --- descriptors ------------------------------------------------------------------------------ */
-
-/* Nothing comes of it: epoll refuses what is always ready, as /dev/null is. */
-static void vmux_ignore(struct watch *w, uint32_t events)
-{
-	(void)w;
-	(void)events;
-}
-
-static enum vmux_how vmux_classify(struct loop *l, int fd)
-{
-	struct watch probe = { 0 };
-	struct stat st;
-	int flags, r;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return VMUX_FILE;
-	if (S_ISSOCK(st.st_mode))
-		return VMUX_SOCKET;
-	if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))
-		return VMUX_FILE;
-	flags = fcntl(fd, F_GETFL);
-	if (flags >= 0 && (flags & O_NONBLOCK))
-		return VMUX_NONBLOCK;
-	if (S_ISFIFO(st.st_mode))
-		return VMUX_NOWAIT;
-	r = watch_start(l, &probe, fd, 0, vmux_ignore);
-	watch_stop(&probe);
-	return r == -EPERM ? VMUX_FILE : VMUX_POLL;
-}
-
-/* Bytes, or -errno; -EAGAIN also when the call cannot be made without sleeping on this kernel, then
- * *how has changed. */
-static ssize_t vmux_readv(enum vmux_how *how, int fd, const struct iovec *iov, unsigned n)
-{
-	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (int)n };
-	ssize_t r;
-
-	switch (*how) {
-	case VMUX_SOCKET:
-		r = recvmsg(fd, &msg, MSG_DONTWAIT);
-		break;
-	case VMUX_NOWAIT:
-		r = syscall(SYS_preadv2, fd, iov, (long)n, -1L, -1L, RWF_NOWAIT);
-		break;
-	default:
-		r = readv(fd, iov, (int)n);
-	}
-	if (r >= 0)
-		return r;
-	if (errno == EOPNOTSUPP && *how == VMUX_NOWAIT)
-		*how = VMUX_POLL;
-	else if (errno != EINTR)
-		return -errno;
-	return -EAGAIN;
-}
-
-static ssize_t vmux_writev(enum vmux_how *how, int fd, const struct iovec *iov, unsigned n)
-{
-	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (int)n };
-	ssize_t r;
-
-	switch (*how) {
-	case VMUX_SOCKET:
-		r = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-		break;
-	case VMUX_NOWAIT:
-		r = syscall(SYS_pwritev2, fd, iov, (long)n, -1L, -1L, RWF_NOWAIT);
-		break;
-	default:
-		r = writev(fd, iov, (int)n);
-	}
-	if (r >= 0)
-		return r;
-	if (errno == EOPNOTSUPP && *how == VMUX_NOWAIT)
-		*how = VMUX_POLL;
-	else if (errno != EINTR)
-		return -errno;
-	return -EAGAIN;
-}
-
-static short vmux_poll(int fd, short events)
-{
-	struct pollfd p = { .fd = fd, .events = events };
-
-	return poll(&p, 1, 0) > 0 ? p.revents : 0;
 }
 
 /* --- watches ---------------------------------------------------------------------------------- */
@@ -837,3 +697,4 @@ void vmux_free(struct vmux *m)
 }
 
 #include "vmm/virtio/vsock_hybrid.c"
+#include "vmm/virtio/vsock_io.c"

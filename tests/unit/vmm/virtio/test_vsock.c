@@ -139,15 +139,6 @@ TEST(vsk_gives_up_a_request_after_its_time_and_resets_it)
 	vskr_fini(&g);
 }
 
-static int tvsk_fd_for_guest;
-
-static int tvsk_on_guest(void *arg, uint32_t host_port, uint32_t guest_port)
-{
-	CHECK_EQ(guest_port, 55);
-	*(uint32_t *)arg = host_port;
-	return host_port == 2049 ? tvsk_fd_for_guest : -1;
-}
-
 TEST(vsk_lets_the_guest_connect_where_the_hook_agrees)
 {
 	static struct vskr g;

@@ -402,3 +402,67 @@ TEST(vsk_does_nothing_while_quiet_and_forgets_nothing)
 	close(fd[0]);
 	vskr_fini(&g);
 }
+
+TEST(vsk_pause_does_not_count_against_a_request)
+{
+	static struct vskr g;
+	struct vskr_told told = { 0 };
+	struct vmux_spec s = { .guest_port = 7, .in_fd = -1, .out_fd = -1, .timeout_ms = 100,
+			       .fn = vskr_tell, .arg = &told };
+	uint64_t since;
+
+	vskr_init(&g, 8, 4096);
+	CHECK(vmux_connect(g.r.dev, &s) > 0);
+	CHECK(vskr_recv(&g));
+	CHECK_EQ(slots_quiesce(&g.r.slots, NULL), 0);
+	CHECK(!vskr_recv_in(&g, 150));
+	CHECK_EQ(told.closed, 0);
+	since = clock_mono_ns();
+	slots_resume(&g.r.slots);
+	CHECK(vskr_recv(&g));
+	CHECK_EQ(g.h.op, VSK_OP_RST);
+	CHECK(clock_mono_ns() - since >= 90 * NS_PER_MS);
+	CHECK_EQ(told.err, -ETIMEDOUT);
+	vskr_fini(&g);
+}
+
+TEST(vsk_takes_a_full_transmit_queue_in_several_turns)
+{
+	static struct vskr g;
+	struct vskr_told told;
+	struct vsk_hdr h;
+	uint16_t before;
+
+	vskr_init(&g, 8, 4096);
+	h = vskr_hdr(vskr_open(&g, -1, -1, &told), 1024, VSK_OP_CREDIT_UPDATE);
+	before = g.tx_sent;
+	for (unsigned i = 0; i < 250; i++)
+		vskr_queue(&g, &h, NULL, 0);
+	vskr_kick_tx(&g); /* one step of the loop: the kick and a turn */
+	CHECK_EQ(vqr_used_idx(&g.r, VSKR_TX), before + 2 * VSK_TX_BATCH);
+	vskr_settle(&g); /* without another kick */
+	CHECK_EQ(vqr_used_idx(&g.r, VSKR_TX), before + 250);
+	vskr_fini(&g);
+}
+
+TEST(vsk_second_request_for_a_stream_ends_the_first)
+{
+	static struct vskr g;
+	struct vsk_hdr h = vskr_hdr(2049, 55, VSK_OP_REQUEST);
+	uint32_t asked;
+	char c;
+	int fd[2];
+
+	vskr_init(&g, 8, 4096);
+	vskr_pair(fd);
+	tvsk_fd_for_guest = fd[1];
+	vmux_on_guest_connect(g.r.dev, tvsk_on_guest, &asked);
+	vskr_send(&g, &h, NULL, 0);
+	tvsk_expect(&g, VSK_OP_RESPONSE, 2049, 55);
+	vskr_send(&g, &h, NULL, 0);
+	tvsk_expect(&g, VSK_OP_RST, 2049, 55);
+	tvsk_quiet(&g);
+	CHECK_EQ(tvsk_read(fd[0], &c, 1), 0);
+	close(fd[0]);
+	vskr_fini(&g);
+}
