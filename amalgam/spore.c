@@ -67,6 +67,7 @@
 #include "amalgam/runtime/agent.c"     /* typed calls into the guest                      */
 #include "amalgam/runtime/template.c"  /* make, find, destroy templates                   */
 #include "amalgam/runtime/sandbox.c"   /* a machine with an agent in it                   */
+#include "amalgam/runtime/default_spec.c" /* a container nobody wrote a spec for       */
 #include "amalgam/runtime/container.c" /* a container with its streams                    */
 #include "amalgam/runtime/attach.c"    /* into a sandbox that somebody else supervises    */
 #include "amalgam/runtime/pump.c"      /* bytes from one descriptor to another            */

@@ -60,7 +60,8 @@ struct ctl_create {
 	uint32_t vcpus;     /* exist now */
 	uint32_t max_vcpus; /* listed for the guest */
 	uint64_t seed;      /* for values two clones must not share (vsock ports) */
-	uint8_t fingerprint[CTL_FINGERPRINT]; /* stored in a saved state, demanded of a restored one */
+	uint8_t fingerprint[CTL_FINGERPRINT]; /* stored in a saved state, demanded of a restored one;
+					  all zero: any will do, and CPUs are compared */
 	char cmdline[LAYOUT_CMDLINE_MAX];
 };
 

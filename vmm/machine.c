@@ -14,7 +14,6 @@
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/vsock.h"
 #include "vmm/virtio/vsock_mux.h"
-#include "vmm/x86_64/cpuid.h"
 #include "vmm/x86_64/state.h"
 
 void vmm_guest_over(struct vmm *m, enum ctl_exit how, const char *fmt, ...)
@@ -70,18 +69,26 @@ static int vmm_create_vcpus(struct vmm *m, struct err *e)
 	return 0;
 }
 
+static int vmm_load_cpuid(struct vmm *m, struct err *e)
+{
+	for (unsigned i = 0; i < m->nvcpus; i++) {
+		int r = cpuid_load(m->cpu, m->vcpu[i].fd, i, e);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static int vmm_boot(struct vmm *m, struct err *e)
 {
-	AUTO_FREE struct cpuid_table *cpu = mem_zalloc(sizeof *cpu);
 	struct boot_entry entry = { 0 };
 	int r;
 
-	if ((r = cpuid_supported(&m->kvm, cpu, e)) < 0)
+	if ((r = cpuid_supported(&m->kvm, m->cpu, e)) < 0)
 		return r;
-	cpuid_for_guest(cpu, &m->kvm, m->spec.max_vcpus);
-	for (unsigned i = 0; i < m->nvcpus; i++)
-		if ((r = cpuid_load(cpu, m->vcpu[i].fd, i, e)) < 0)
-			return r;
+	cpuid_for_guest(m->cpu, &m->kvm, m->spec.max_vcpus);
+	if ((r = vmm_load_cpuid(m, e)) < 0)
+		return r;
 	if ((r = boot_load(&m->mem, m->image, m->spec.cmdline, m->spec.max_vcpus, &entry, e)) < 0)
 		return r;
 	return boot_set_registers(m->vcpu[0].fd, &entry, e);
@@ -96,7 +103,7 @@ static int vmm_restore_vcpus(struct vmm *m, const struct snap *s, struct err *e)
 		if (snap_find(s, SNAP_VCPU, i, &in))
 			r = vstate_restore(&m->kvm, m->vcpu[i].fd, i, in, e);
 		else if (i > 0 && snap_find(s, SNAP_VCPU, 0, &in))
-			r = vstate_restore_parked(&m->kvm, m->vcpu[i].fd, i, in, e);
+			r = vstate_restore_parked(&m->kvm, m->vcpu[i].fd, in, e);
 		else
 			r = err_set(e, -EPROTO, "state file: no vCPU in it");
 		if (r < 0)
@@ -174,6 +181,31 @@ static int vmm_check_machine(const struct vmm *m, const struct snap *s, struct e
 	return 0;
 }
 
+/* Without a fingerprint to vouch for the host, its CPU is compared with the guest's. */
+static bool vmm_any_fingerprint(const struct vmm *m)
+{
+	static const uint8_t none[CTL_FINGERPRINT];
+	return !memcmp(m->spec.fingerprint, none, sizeof none);
+}
+
+static int vmm_restore_cpuid(struct vmm *m, const struct snap *s, struct err *e)
+{
+	struct cur in;
+	int r;
+
+	if (!snap_find(s, SNAP_CPUID, 0, &in))
+		return err_set(e, -EPROTO, "state file: no CPUID in it");
+	if ((r = cpuid_restore(m->cpu, in, e)) < 0)
+		return r;
+	if (vmm_any_fingerprint(m)) {
+		AUTO_FREE struct cpuid_table *host = mem_zalloc(sizeof *host);
+		if ((r = cpuid_supported(&m->kvm, host, e)) < 0 ||
+		    (r = cpuid_check_subset(m->cpu, host, e)) < 0)
+			return r;
+	}
+	return vmm_load_cpuid(m, e);
+}
+
 static int vmm_read_file(int fd, struct buf *b, struct err *e)
 {
 	struct stat st;
@@ -195,7 +227,8 @@ static int vmm_restore(struct vmm *m, const struct snap *s, struct err *e)
 	struct cur in;
 	int r;
 
-	if ((r = vmm_restore_vcpus(m, s, e)) < 0 || (r = vmm_restore_clock(m, s, e)) < 0)
+	if ((r = vmm_restore_cpuid(m, s, e)) < 0 || (r = vmm_restore_vcpus(m, s, e)) < 0 ||
+	    (r = vmm_restore_clock(m, s, e)) < 0)
 		return r;
 	if (!snap_find(s, SNAP_IOAPIC, 0, &in) || ioapic_restore(&m->ioapic, &in) < 0)
 		return err_set(e, -EPROTO, "state file: bad IOAPIC");
@@ -235,7 +268,8 @@ static int vmm_build(struct vmm *m, const struct ctl_request *rq, const struct v
 	int r;
 
 	if (restore && ((r = vmm_read_file(f->state, &state, e)) < 0 ||
-			(r = snap_parse(&snap, state.data, state.len, m->spec.fingerprint, e)) < 0 ||
+			(r = snap_parse(&snap, state.data, state.len,
+					vmm_any_fingerprint(m) ? NULL : m->spec.fingerprint, e)) < 0 ||
 			(r = vmm_check_machine(m, &snap, e)) < 0))
 		return r;
 	if ((r = kvm_create_vm(&m->kvm, &m->mem, LAYOUT_PINS, e)) < 0)
@@ -280,6 +314,7 @@ int vmm_create(struct vmm *m, const struct ctl_request *rq, int *fds, size_t nfd
 	if (vmm_take_fds(rq, fds, nfds, &f) < 0)
 		return err_set(e, -EPROTO, "wrong number of descriptors");
 	m->created = true;
+	m->cpu = mem_zalloc(sizeof *m->cpu);
 	m->spec = rq->create;
 	m->spec.cmdline[sizeof m->spec.cmdline - 1] = '\0';
 	m->console_fd = f.console;
@@ -367,6 +402,9 @@ static void vmm_save_machine(struct vmm *m, struct snap_writer *w)
 	buf_le64(w->out, m->spec.mem_bytes);
 	buf_le32(w->out, m->nvcpus);
 	buf_le32(w->out, m->spec.max_vcpus);
+	snap_close(w);
+	snap_open(w, SNAP_CPUID, 0);
+	cpuid_save(m->cpu, w->out);
 	snap_close(w);
 	snap_open(w, SNAP_CLOCK, 0);
 	buf_le64(w->out, m->clock.clock);

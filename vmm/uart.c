@@ -22,10 +22,12 @@ void uart_init(struct uart *u, int fd, void (*irq)(void *arg), void *arg)
 
 static void uart_flush_locked(struct uart *u)
 {
-	if (u->n && u->fd >= 0 && u->written < UART_MAX_BYTES) {
-		if (fd_write_full(u->fd, u->line, u->n) < 0)
+	size_t n = MIN((uint64_t)u->n, UART_MAX_BYTES - u->written);
+
+	if (n && u->fd >= 0) {
+		if (fd_write_full(u->fd, u->line, n) < 0)
 			u->fd = -1; /* the log is gone (disk full, reader closed): stop trying */
-		u->written += u->n;
+		u->written += n;
 	}
 	u->n = 0;
 }
@@ -53,10 +55,11 @@ static bool uart_thr_empty(struct uart *u)
 
 uint8_t uart_read(struct uart *u, unsigned port)
 {
-	bool dlab = u->lcr & UART_LCR_DLAB;
 	uint8_t v = 0;
+	bool dlab;
 
 	pthread_mutex_lock(&u->lock);
+	dlab = u->lcr & UART_LCR_DLAB;
 	switch (port) {
 	case UART_THR:
 		v = dlab ? u->dll : 0;
@@ -93,9 +96,10 @@ uint8_t uart_read(struct uart *u, unsigned port)
 
 void uart_write(struct uart *u, unsigned port, uint8_t v)
 {
-	bool dlab = u->lcr & UART_LCR_DLAB, raise = false;
+	bool dlab, raise = false;
 
 	pthread_mutex_lock(&u->lock);
+	dlab = u->lcr & UART_LCR_DLAB;
 	switch (port) {
 	case UART_THR:
 		if (dlab) {

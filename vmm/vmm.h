@@ -12,6 +12,7 @@
 #include "vmm/vcpu.h"
 #include "vmm/virtio/slots.h"
 #include "vmm/x86_64/boot.h"
+#include "vmm/x86_64/cpuid.h"
 
 
 /* Who may run, and how the guest ended. */
@@ -41,6 +42,7 @@ struct vmm {
 	unsigned nvcpus;
 	int console_fd;
 	struct ctl_create spec;
+	struct cpuid_table *cpu; /* heap; as loaded into the vCPUs, but for the APIC id */
 	const struct ctl_image *image;
 	bool created, paused;
 	struct kvm_clock_data clock; /* guest time when it was paused */

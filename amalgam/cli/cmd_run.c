@@ -21,6 +21,7 @@
 #include "amalgam/cli/tty.h"
 #include "amalgam/config/config.h"
 #include "amalgam/runtime/container.h"
+#include "amalgam/runtime/default_spec.h"
 #include "amalgam/runtime/rundir.h"
 #include "amalgam/wire/oci_spec.h"
 
@@ -180,13 +181,13 @@ static int run_load_bundle(struct run *r, struct err *e)
 	return run_open_block(r, root, e);
 }
 
-static int run_default_spec(struct run *r, struct err *e)
+static void run_default_spec(struct run *r)
 {
 	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	static char term[] = "TERM=xterm";
 	char *env[OPT_LIST_MAX + 4];
 	unsigned n = 0;
-	struct container_defaults d = { .args = r->opt.args, .env = env, .cwd = r->opt.cwd,
+	struct default_spec d = { .args = r->opt.args, .env = env, .cwd = r->opt.cwd,
 					.hostname = r->state.id, .terminal = r->opt.terminal,
 					.read_only = r->rootfs.read_only };
 
@@ -197,8 +198,7 @@ static int run_default_spec(struct run *r, struct err *e)
 		env[n++] = r->opt.env.item[i];
 	env[n] = NULL;
 	r->io.terminal = r->opt.terminal;
-	r->spec = container_default_spec(&d, e);
-	return r->spec ? 0 : e->code;
+	r->spec = default_spec_make(&d);
 }
 
 static int run_check_options(struct run *r, struct err *e)
@@ -233,10 +233,12 @@ static int run_prepare(struct run *r, struct err *e)
 		rundir_make_id(r->state.id);
 	if (r->opt.bundle)
 		err = run_load_bundle(r, e);
-	else if ((err = run_open_block(r, r->opt.block, e)) == 0)
-		err = run_default_spec(r, e);
+	else
+		err = run_open_block(r, r->opt.block, e);
 	if (err < 0)
 		return err;
+	if (!r->spec)
+		run_default_spec(r);
 	r->kvm_fd = cli_open_kvm(e);
 	return r->kvm_fd < 0 ? r->kvm_fd : 0;
 }

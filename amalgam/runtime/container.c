@@ -3,72 +3,9 @@
 #include "amalgam/base/clock.h"
 #include "amalgam/base/fd.h"
 #include "amalgam/base/mem.h"
-#include "amalgam/base/str.h"
-#include "amalgam/wire/oci_spec.h"
 
 #define CONTAINER_COOKIE 16 /* + stream number */
 #define CONTAINER_ROOTFS "/run/kata-containers/%s/rootfs"
-
-/* --- spec --------------------------------------------------------------------------------------- */
-
-static void container_json_list(struct buf *b, char *const *items)
-{
-	buf_add_str(b, "[");
-	for (size_t i = 0; items && items[i]; i++) {
-		if (i)
-			buf_add_str(b, ",");
-		str_json(b, items[i]);
-	}
-	buf_add_str(b, "]");
-}
-
-/* Capabilities, masks and mounts of Docker's default container. */
-#define CONTAINER_CAPS                                                                             \
-	"[\"CAP_CHOWN\",\"CAP_DAC_OVERRIDE\",\"CAP_FSETID\",\"CAP_FOWNER\",\"CAP_MKNOD\","          \
-	"\"CAP_NET_RAW\",\"CAP_SETGID\",\"CAP_SETUID\",\"CAP_SETFCAP\",\"CAP_SETPCAP\","            \
-	"\"CAP_NET_BIND_SERVICE\",\"CAP_SYS_CHROOT\",\"CAP_KILL\",\"CAP_AUDIT_WRITE\"]"
-#define CONTAINER_LINUX                                                                            \
-	"\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},"       \
-	"{\"type\":\"mount\"},{\"type\":\"cgroup\"}],"                                              \
-	"\"maskedPaths\":[\"/proc/acpi\",\"/proc/kcore\",\"/proc/keys\",\"/proc/latency_stats\","    \
-	"\"/proc/timer_list\",\"/proc/timer_stats\",\"/proc/sched_debug\",\"/proc/scsi\","           \
-	"\"/sys/firmware\"],\"readonlyPaths\":[\"/proc/bus\",\"/proc/fs\",\"/proc/irq\","            \
-	"\"/proc/sys\",\"/proc/sysrq-trigger\"]}"
-#define CONTAINER_MOUNTS                                                                           \
-	"\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\","              \
-	"\"options\":[\"nosuid\",\"noexec\",\"nodev\"]},"                                            \
-	"{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\","                         \
-	"\"options\":[\"nosuid\",\"strictatime\",\"mode=755\",\"size=65536k\"]},"                    \
-	"{\"destination\":\"/dev/pts\",\"type\":\"devpts\",\"source\":\"devpts\","                   \
-	"\"options\":[\"nosuid\",\"noexec\",\"newinstance\",\"ptmxmode=0666\",\"mode=0620\","        \
-	"\"gid=5\"]},"                                                                               \
-	"{\"destination\":\"/sys\",\"type\":\"sysfs\",\"source\":\"sysfs\","                         \
-	"\"options\":[\"nosuid\",\"noexec\",\"nodev\",\"ro\"]},"                                     \
-	"{\"destination\":\"/sys/fs/cgroup\",\"type\":\"cgroup\",\"source\":\"cgroup\","             \
-	"\"options\":[\"nosuid\",\"noexec\",\"nodev\",\"relatime\",\"ro\"]},"                        \
-	"{\"destination\":\"/dev/mqueue\",\"type\":\"mqueue\",\"source\":\"mqueue\","                \
-	"\"options\":[\"nosuid\",\"noexec\",\"nodev\"]},"                                            \
-	"{\"destination\":\"/dev/shm\",\"type\":\"tmpfs\",\"source\":\"shm\","                       \
-	"\"options\":[\"nosuid\",\"noexec\",\"nodev\",\"mode=1777\",\"size=65536k\"]}]"
-
-Grpc__Spec *container_default_spec(const struct container_defaults *d, struct err *e)
-{
-	AUTO_BUF struct buf b = { 0 };
-
-	buf_printf(&b, "{\"ociVersion\":\"1.0.2\",\"process\":{\"terminal\":%s,\"args\":",
-		   d->terminal ? "true" : "false");
-	container_json_list(&b, d->args);
-	buf_add_str(&b, ",\"env\":");
-	container_json_list(&b, d->env);
-	buf_add_str(&b, ",\"cwd\":");
-	str_json(&b, d->cwd ? d->cwd : "/");
-	buf_add_str(&b, ",\"user\":{\"uid\":0,\"gid\":0},\"capabilities\":{\"bounding\":" CONTAINER_CAPS
-		    ",\"effective\":" CONTAINER_CAPS ",\"permitted\":" CONTAINER_CAPS "}},\"hostname\":");
-	str_json(&b, d->hostname);
-	buf_printf(&b, ",\"root\":{\"path\":\"rootfs\",\"readonly\":%s}," CONTAINER_MOUNTS
-		   "," CONTAINER_LINUX "}", d->read_only ? "true" : "false");
-	return oci_spec_parse(b.data, b.len, e);
-}
 
 const char *container_detect_fs(int fd, const char *name, struct err *e)
 {

@@ -41,15 +41,5 @@ INTERNAL void container_on_stream(struct container *c, uint64_t cookie, bool clo
 INTERNAL void container_on_gone(struct container *c);
 INTERNAL bool container_is_over(const struct container *c);
 
-/* The spec of a container nobody wrote a config.json for: Docker's defaults. Heap. */
-struct container_defaults {
-	char *const *args; /* NULL-terminated */
-	char *const *env;  /* may be NULL */
-	const char *cwd, *hostname;
-	bool terminal, read_only;
-};
-INTERNAL MUST_USE Grpc__Spec *container_default_spec(const struct container_defaults *d,
-						     struct err *e);
-
 /* First superblock of a disk image: "ext4" or "erofs"; NULL and e when it is neither. */
 INTERNAL const char *container_detect_fs(int fd, const char *name, struct err *e);

@@ -57,7 +57,8 @@ static int template_cmdline(const struct machine_shape *shape, char out[LAYOUT_C
 	return 0;
 }
 
-static int template_fingerprint(struct ctl_create *c, int kvm_fd, struct err *e)
+static int template_fingerprint(struct ctl_create *c, const struct machine_shape *shape, int kvm_fd,
+				struct err *e)
 {
 	AUTO_BUF struct buf in = { 0 };
 	br_sha256_context sha;
@@ -65,10 +66,11 @@ static int template_fingerprint(struct ctl_create *c, int kvm_fd, struct err *e)
 
 	if (r < 0)
 		return r;
+	/* The build names kernel, agent, VMM and our part of the command line. */
 	buf_add_str(&in, SPORE_BUILD_ID);
 	buf_le64(&in, c->mem_bytes);
 	buf_le32(&in, c->max_vcpus);
-	buf_add_str(&in, c->cmdline);
+	buf_add_str(&in, shape->kernel_params ? shape->kernel_params : "");
 	br_sha256_init(&sha);
 	br_sha256_update(&sha, in.data, in.len);
 	br_sha256_out(&sha, c->fingerprint);
@@ -84,7 +86,7 @@ int template_describe(const struct machine_shape *shape, int kvm_fd, struct ctl_
 				    .max_vcpus = shape->max_vcpus, .seed = clock_wall_ns() };
 	if ((r = template_cmdline(shape, out->cmdline, e)) < 0)
 		return r;
-	return template_fingerprint(out, kvm_fd, e);
+	return template_fingerprint(out, shape, kvm_fd, e);
 }
 
 static char *template_path(const uint8_t fingerprint[CTL_FINGERPRINT])

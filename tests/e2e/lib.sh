@@ -19,7 +19,7 @@
 SPORE=$WORK/spore
 IMG=$WORK/busybox.ext4
 TEMPLATE=/run/spore/template
-CASE_LIMIT_S=240
+CASE_LIMIT_S=100
 N=0
 FAILED=0
 
@@ -107,6 +107,7 @@ bundle() { # NAME SCRIPT
 		"hostname": "${hostname-bundled}",
 		"mounts": [ { "destination": "/proc", "type": "proc", "source": "proc" },
 			{ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"] },
+			{ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"] },
 			{ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"] },
 			{ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" } ${mounts:+,$mounts} ],
 		"linux": { "namespaces": [ {"type": "pid"}, {"type": "ipc"}, {"type": "uts"},
@@ -144,7 +145,7 @@ state() {
 	for p in $(spore_pids); do
 		echo "process $(tr '\0' ' ' 2>/dev/null <"/proc/$p/cmdline")"
 	done
-	find /run/spore -mindepth 1 | sed 's/\/[0-9a-f]\{64\}/\/TEMPLATE/' | sort
+	find /run/spore -mindepth 1 ! -path /run/spore/sandboxes | sed 's/\/[0-9a-f]\{64\}/\/TEMPLATE/' | sort
 	find /run /dev /tmp -maxdepth 1 ! -name '.*' | sort
 	awk '{ print "mount " $2 " " $3 }' /proc/mounts
 	find /sys/fs/cgroup -mindepth 1 -type d | sed 's/^/cgroup /'

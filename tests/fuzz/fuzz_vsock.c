@@ -36,7 +36,8 @@ static int fvsk_clock_gettime(clockid_t id, struct timespec *ts);
 #include "tests/unit/vmm/virtio/vsock_rig.h"
 
 #define FVSK_STREAMS 12
-#define FVSK_WILD_AT (MIB(1) + KIB(768))
+#define FVSK_WILD_AT  (MIB(1) + KIB(768))
+#define FVSK_WILD_MAX 24 /* between two resets: the rig has 256 descriptors per queue */
 
 /* One stream as its two ends see it. */
 struct fvsk_stream {
@@ -57,6 +58,7 @@ static struct {
 	bool honest; /* no knob was turned */
 	bool blind;
 	unsigned wild;
+	uint32_t guest_port; /* of the guest's next connection */
 } fvsk;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -317,6 +319,12 @@ static void fvsk_hybrid(struct cur *in)
 
 /* --- the guest's half ------------------------------------------------------------------------- */
 
+/* A paused device takes nothing, and the rig does not look whether a descriptor is still in use. */
+static bool fvsk_tx_full(void)
+{
+	return (uint16_t)(fvsk.g.tx_sent - vqr_used_idx(&fvsk.g.r, VSKR_TX)) > 40;
+}
+
 static void fvsk_send(struct cur *in, struct vsk_hdr *h, const void *p, uint32_t n, bool knob)
 {
 	uint8_t at, with;
@@ -343,7 +351,7 @@ static void fvsk_packet(struct cur *in, bool knob)
 	static uint8_t bytes[66000];
 	uint32_t n = 0;
 
-	if (!s->open && !knob)
+	if ((!s->open && !knob) || fvsk_tx_full())
 		return;
 	if (h.op == VSK_OP_RW) {
 		n = fvsk_u8(in) * 257u;
@@ -365,11 +373,10 @@ static void fvsk_packet(struct cur *in, bool knob)
 
 static void fvsk_request(struct cur *in)
 {
-	uint32_t host_port = fvsk_u8(in), guest_port = 1000u + fvsk_u8(in) % 8;
-	struct vsk_hdr h = vskr_hdr(host_port, guest_port, VSK_OP_REQUEST);
+	/* A port that may still have packets under way is not used again; Linux takes care, too. */
+	struct vsk_hdr h = vskr_hdr(fvsk_u8(in), fvsk.guest_port++, VSK_OP_REQUEST);
 
-	if (!fvsk_find(h.dst_port, h.src_port))
-		fvsk_send(in, &h, NULL, 0, false);
+	fvsk_send(in, &h, NULL, 0, fvsk_u8(in) > 250);
 }
 
 /* What the device sent last, taken as a driver would. */
@@ -416,17 +423,22 @@ static void fvsk_wild(struct cur *in)
 {
 	struct vqr_seg seg[6];
 	unsigned q = fvsk_u8(in) % 3, n = 1 + fvsk_u8(in) % 6;
-	gpa_t at = FVSK_WILD_AT + fvsk.wild++ % 64 * 4096;
+	gpa_t at = FVSK_WILD_AT + fvsk.wild % 64 * 4096;
 
+	if (fvsk.wild++ >= FVSK_WILD_MAX || fvsk_tx_full())
+		return;
 	for (unsigned i = 0; i < n; i++) {
-		uint8_t b = fvsk_u8(in);
-		seg[i] = (struct vqr_seg){ at + (b & 8 ? VSKR_RAM : 0), fvsk_u8(in),
+		uint8_t b = fvsk_u8(in), len = fvsk_u8(in);
+		/* Nobody looks where an empty segment points, but our driver takes the first for
+		 * where its packet is. */
+		seg[i] = (struct vqr_seg){ at + (b & 8 && len ? VSKR_RAM : 0), len,
 					   b & 4 ? b & 1 : q != VSKR_TX };
 		at += seg[i].len;
 		fvsk.blind |= q == VSKR_RX && !seg[i].in;
 	}
 	if (q == VSKR_RX)
 		fvsk.g.hold = true;
+	fvsk.g.tx_sent += q == VSKR_TX;
 	vqr_add(&fvsk.g.r, q, seg, n);
 	vqr_kick(&fvsk.g.r, q);
 	vskr_settle(&fvsk.g);
@@ -441,6 +453,7 @@ static void fvsk_forget(void)
 static void fvsk_new_driver(void)
 {
 	fvsk.g.hold = fvsk.blind = false;
+	fvsk.wild = 0;
 	fvsk_forget();
 	vskr_drive(&fvsk.g);
 }
@@ -567,6 +580,8 @@ static void fvsk_start(struct cur *in)
 	struct vdev *d = NULL;
 
 	fvsk.honest = true;
+	fvsk.guest_port = 1000;
+	fvsk.wild = 0;
 	g->hold = fvsk.blind = false;
 	g->nrx = flags & 1 ? 3 : 60;
 	g->rx_bytes = flags & 2 ? 100 : 4096;

@@ -163,48 +163,81 @@ static void jail_return(struct jail_program *p, uint32_t verdict)
 	jail_emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, verdict));
 }
 
-/* "if (A == k) allow": two instructions, no long jumps. */
-static void jail_allow_if(struct jail_program *p, uint32_t k)
+/* Program order: checks first, verdicts last, so that one comparison is one instruction. Installing a
+ * filter costs microseconds per instruction, and every clone installs one.
+ *
+ *   arch, nr loaded
+ *   JEQ nr -> ALLOW           for each call of rule ANY
+ *   JEQ nr -> else skip       for each other rule, followed by its body
+ *   TRAP
+ *   ALLOW
+ *
+ * Jumps of a conditional are 8 bits, so ALLOW is repeated when it gets too far away. */
+#define JAIL_ARG(i) (offsetof(struct seccomp_data, args) + 8 * (i)) /* low half */
+#define JAIL_FAR    255
+
+/* Comparisons whose "true" branch is to be aimed at the next ALLOW. */
+struct jail_pending {
+	unsigned short at[JAIL_FAR];
+	unsigned n;
+};
+
+/* Emit ALLOW here, jumped over by what comes from above, and aim all that wait for one at it. */
+static void jail_land(struct jail_program *p, struct jail_pending *w, bool fall_through)
 {
-	jail_emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, 0, 1));
+	if (w->n == 0)
+		return;
+	if (fall_through)
+		jail_emit(p, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 1));
+	for (unsigned i = 0; i < w->n; i++)
+		p->insn[w->at[i]].jt = (uint8_t)(p->n - w->at[i] - 1);
 	jail_return(p, SECCOMP_RET_ALLOW);
+	w->n = 0;
 }
 
-#define JAIL_ARG(i) (offsetof(struct seccomp_data, args) + 8 * (i)) /* low half */
+static void jail_allow_if(struct jail_program *p, struct jail_pending *w, uint16_t op, uint32_t k)
+{
+	if (w->n && p->n - w->at[0] >= JAIL_FAR - 2)
+		jail_land(p, w, true);
+	w->at[w->n++] = p->n;
+	jail_emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | op | BPF_K, k, 0, 0));
+}
 
-/* The body for one rule with the call's number already matched; ends in a verdict. */
+/* What is asked of the arguments once the call's number has matched; ends in a verdict. */
 static void jail_emit_rule(struct jail_program *p, enum jail_rule rule)
 {
+	struct jail_pending w = { .n = 0 };
+
 	switch (rule) {
 	case JAIL_ANY:
-		jail_return(p, SECCOMP_RET_ALLOW);
-		return;
+		break;
 	case JAIL_IOCTL:
 		jail_load(p, JAIL_ARG(1));
 		for (unsigned i = 0; i < ARRAY_LEN(jail_ioctls); i++)
-			jail_allow_if(p, jail_ioctls[i]);
+			jail_allow_if(p, &w, BPF_JEQ, jail_ioctls[i]);
 		break;
 	case JAIL_NO_EXEC:
 		jail_load(p, JAIL_ARG(2));
-		jail_emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 1, 0));
-		jail_return(p, SECCOMP_RET_ALLOW);
+		jail_emit(p, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, PROT_EXEC));
+		jail_allow_if(p, &w, BPF_JEQ, 0);
 		break;
 	case JAIL_THREAD:
 		jail_load(p, JAIL_ARG(0));
-		jail_emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K,
-							  0x00010000 /* CLONE_THREAD */, 0, 1));
-		jail_return(p, SECCOMP_RET_ALLOW);
+		jail_allow_if(p, &w, BPF_JSET, 0x00010000 /* CLONE_THREAD */);
 		break;
 	case JAIL_UNIX:
 		jail_load(p, JAIL_ARG(0));
-		jail_allow_if(p, 1 /* AF_UNIX */);
+		jail_allow_if(p, &w, BPF_JEQ, 1 /* AF_UNIX */);
 		break;
 	}
 	jail_return(p, SECCOMP_RET_TRAP);
+	jail_land(p, &w, false);
 }
 
 static void jail_build(struct jail_program *p)
 {
+	struct jail_pending any = { .n = 0 };
+
 	p->n = 0;
 	jail_load(p, offsetof(struct seccomp_data, arch));
 	jail_emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0));
@@ -212,13 +245,18 @@ static void jail_build(struct jail_program *p)
 	jail_load(p, offsetof(struct seccomp_data, nr));
 	for (unsigned i = 0; i < ARRAY_LEN(jail_calls); i++) {
 		unsigned short at = p->n;
+		if (jail_calls[i].rule == JAIL_ANY) {
+			jail_allow_if(p, &any, BPF_JEQ, (uint32_t)jail_calls[i].nr);
+			continue;
+		}
 		jail_emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
 							  (uint32_t)jail_calls[i].nr, 0, 0));
 		jail_emit_rule(p, jail_calls[i].rule);
-		ASSERT(p->n - at - 1 <= 255);
+		ASSERT(p->n - at - 1 <= JAIL_FAR);
 		p->insn[at].jf = (uint8_t)(p->n - at - 1);
 	}
 	jail_return(p, SECCOMP_RET_TRAP);
+	jail_land(p, &any, false);
 }
 
 static void (*jail_trap_hook)(int nr); /* a signal handler has no other way to know */

@@ -78,10 +78,18 @@ static int snapmem_each(const struct gmem *m, int what, snapmem_extent_fn *fn, s
 	return 0;
 }
 
+/* With written zeros: pages that fallocate() makes are still a hole to SEEK_DATA on tmpfs. */
 static int snapmem_fill_hole(const struct gmem *m, uint64_t at, uint64_t end, struct err *e)
 {
-	if (end - at < SNAPMEM_MIN_HOLE && fallocate(m->fd, 0, (off_t)at, (off_t)(end - at)) < 0)
-		return err_set(e, -errno, "memory file: fill a hole: %m");
+	static const uint8_t zeros[GMEM_PAGE];
+
+	if (end - at >= SNAPMEM_MIN_HOLE)
+		return 0;
+	for (; at < end; at += GMEM_PAGE) {
+		int r = fd_pwrite_full(m->fd, zeros, sizeof zeros, (off_t)at);
+		if (r < 0)
+			return err_set(e, r, "memory file: fill a hole: %s", strerror(-r));
+	}
 	return 0;
 }
 

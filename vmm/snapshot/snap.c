@@ -81,11 +81,17 @@ void snap_finish(struct snap_writer *w)
 static int snap_check_sections(const struct snap *s, struct err *e)
 {
 	struct cur c = cur_of(s->body, (size_t)(s->end - s->body));
+	uint64_t seen[SNAP_MAX_SECTIONS]; /* tag and instance */
 
+	if (s->sections > SNAP_MAX_SECTIONS)
+		return err_set(e, -EPROTO, "state file: %u sections", s->sections);
 	for (uint32_t i = 0; i < s->sections; i++) {
 		uint64_t n;
-		cur_le64(&c); /* tag, instance */
+		seen[i] = cur_le64(&c);
 		n = cur_le64(&c);
+		for (uint32_t j = 0; j < i; j++)
+			if (seen[j] == seen[i])
+				return err_set(e, -EPROTO, "state file: section %u is there twice", i);
 		if (c.bad || n > cur_left(&c) || !cur_bytes(&c, ALIGN_UP(n, UINT64_C(8))))
 			return err_set(e, -EPROTO, "state file: section %u runs past the end", i);
 	}

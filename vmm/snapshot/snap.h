@@ -13,16 +13,18 @@
 #include "amalgam/base/buf.h"
 #include "amalgam/base/err.h"
 
-#define SNAP_VERSION     1u
+#define SNAP_VERSION     2u
 #define SNAP_ARCH_X86_64 0x3eu /* ELF's number for it */
 #define SNAP_FINGERPRINT 32
 #define SNAP_MAX_BYTES   MIB(16)
+#define SNAP_MAX_SECTIONS 128 /* a vCPU and a slot each, and a handful */
 
 enum snap_tag {
 	SNAP_MACHINE = 1, /* u64 memory bytes, u32 vCPUs, u32 max vCPUs */
 	SNAP_CLOCK = 2,   /* struct kvm_clock_data */
 	SNAP_VCPU = 3,    /* instance = index; x86_64/state.c */
 	SNAP_IOAPIC = 4,
+	SNAP_CPUID = 6,   /* what the guest's CPUs are; x86_64/cpuid.c */
 	SNAP_SLOT = 5,    /* instance = slot; u32 device id, then slots_save_one() */
 };
 

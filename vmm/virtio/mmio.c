@@ -123,7 +123,7 @@ static uint32_t vmmio_get_status(struct slot *s)
 }
 
 /* FEATURES_OK stays set only for a subset of what was offered that includes VERSION_1 (2.2.2, 6.1). */
-static bool vmmio_features_ok(struct slot *s)
+bool vmmio_features_ok(struct slot *s)
 {
 	return !(s->drv_features & ~vmmio_features(s)) && (s->drv_features & VIRTIO_F_VERSION_1);
 }

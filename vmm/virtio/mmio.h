@@ -30,5 +30,8 @@ INTERNAL void vmmio_reset(struct slot *s);
 /* All features of the device in s, transport's included. */
 INTERNAL uint64_t vmmio_features(struct slot *s);
 
+/* May the driver have FEATURES_OK with what it asked for? */
+INTERNAL bool vmmio_features_ok(struct slot *s);
+
 /* Process one queue notification; loop thread, lock held. */
 INTERNAL void vmmio_kick(struct slot *s, unsigned q);

@@ -198,7 +198,7 @@ void slots_save_one(struct slots *s, unsigned i, struct buf *out)
 static int slots_restore_queue(struct slot *sl, unsigned q, struct cur *in, struct err *e)
 {
 	struct vq *v = &sl->staged[q];
-	uint32_t num, ready;
+	uint32_t num, ready, next_avail, next_used;
 
 	*v = (struct vq){ .mem = sl->all->mem };
 	v->desc = cur_le64(in);
@@ -206,23 +206,40 @@ static int slots_restore_queue(struct slot *sl, unsigned q, struct cur *in, stru
 	v->used = cur_le64(in);
 	num = cur_le32(in);
 	ready = cur_le32(in);
-	v->next_avail = (uint16_t)cur_le32(in);
-	v->next_used = v->signalled = (uint16_t)cur_le32(in);
-	if (in->bad || num > VQ_MAX || ready > 1)
+	next_avail = cur_le32(in);
+	next_used = cur_le32(in);
+	if (in->bad || num > VQ_MAX || ready > 1 || next_avail > UINT16_MAX ||
+	    next_used > UINT16_MAX || (ready && !(sl->status & VMMIO_S_FEATURES_OK)))
 		return err_set(e, -EINVAL, "slot %u: bad queue %u", sl->index, q);
 	v->num = (uint16_t)num;
+	v->next_avail = (uint16_t)next_avail;
+	v->next_used = v->signalled = (uint16_t)next_used;
 	v->ready = ready;
 	if (v->ready && vq_check(v) < 0)
 		return err_set(e, -EINVAL, "slot %u: queue %u is outside memory", sl->index, q);
 	return 0;
 }
 
+/* Status bits are set one after the other (3.1.1), so only these rows can be. FAILED and NEEDS_RESET may
+ * stand beside any of them. */
+static bool slots_status_is_reachable(uint32_t status)
+{
+	static const uint32_t steps[] = {
+		0,
+		VMMIO_S_ACKNOWLEDGE,
+		VMMIO_S_ACKNOWLEDGE | VMMIO_S_DRIVER,
+		VMMIO_S_ACKNOWLEDGE | VMMIO_S_DRIVER | VMMIO_S_FEATURES_OK,
+		VMMIO_S_ACKNOWLEDGE | VMMIO_S_DRIVER | VMMIO_S_FEATURES_OK | VMMIO_S_DRIVER_OK,
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(steps); i++)
+		if ((status & ~(VMMIO_S_FAILED | VMMIO_S_NEEDS_RESET)) == steps[i])
+			return true;
+	return false;
+}
+
 /* The registers must be a state the transport itself could have reached. */
 static int slots_restore_registers(struct slot *sl, struct cur *in, struct err *e)
 {
-	const uint32_t known = VMMIO_S_ACKNOWLEDGE | VMMIO_S_DRIVER | VMMIO_S_DRIVER_OK |
-			       VMMIO_S_FEATURES_OK | VMMIO_S_NEEDS_RESET | VMMIO_S_FAILED;
-
 	sl->status = cur_le32(in);
 	sl->isr = cur_le32(in) & (VMMIO_INT_VRING | VMMIO_INT_CONFIG);
 	sl->generation = cur_le32(in);
@@ -230,12 +247,10 @@ static int slots_restore_registers(struct slot *sl, struct cur *in, struct err *
 	sl->drv_features_sel = cur_le32(in);
 	sl->queue_sel = cur_le32(in);
 	sl->drv_features = cur_le64(in);
-	if (in->bad || (sl->status & ~known))
+	if (in->bad || !slots_status_is_reachable(sl->status))
 		return err_set(e, -EINVAL, "slot %u: bad registers", sl->index);
-	if ((sl->status & VMMIO_S_FEATURES_OK) && (sl->drv_features & ~vmmio_features(sl)))
+	if ((sl->status & VMMIO_S_FEATURES_OK) && !vmmio_features_ok(sl))
 		return err_set(e, -EINVAL, "slot %u: features the device does not have", sl->index);
-	if ((sl->status & VMMIO_S_DRIVER_OK) && !(sl->status & VMMIO_S_FEATURES_OK))
-		return err_set(e, -EINVAL, "slot %u: impossible status", sl->index);
 	return 0;
 }
 

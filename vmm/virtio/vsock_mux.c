@@ -262,10 +262,12 @@ static void vmux_stage_out(struct vmux_conn *k)
 
 static size_t vmux_fill_staged(struct vmux_conn *k, const struct iovec *iov, unsigned niov)
 {
-	size_t n = vsk_scatter(iov, niov, k->staged.p + k->staged.at, k->staged.len);
+	size_t n = 0;
 
-	if (k->staged.len)
+	if (k->staged.len) {
+		n = vsk_scatter(iov, niov, k->staged.p + k->staged.at, k->staged.len);
 		vmux_buf_drop(&k->staged, (uint32_t)n);
+	}
 	if (!k->staged.len) {
 		k->c.readable = false;
 		if (!k->in_over)

@@ -1,5 +1,7 @@
 #include "vmm/x86_64/cpuid.h"
 
+#include "amalgam/base/buf.h"
+
 /* Feature bits by leaf and register that we change. */
 #define CPUID_1_ECX_VMX          (1u << 5)
 #define CPUID_1_ECX_PDCM         (1u << 15)
@@ -141,6 +143,23 @@ int cpuid_load(const struct cpuid_table *t, int vcpu_fd, unsigned index, struct 
 	}
 	r = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, &own);
 	return r < 0 ? err_set(e, r, "KVM_SET_CPUID2: %s", strerror(-r)) : 0;
+}
+
+void cpuid_save(const struct cpuid_table *t, struct buf *out)
+{
+	buf_add(out, t->entry, t->n * sizeof t->entry[0]);
+}
+
+int cpuid_restore(struct cpuid_table *t, struct cur in, struct err *e)
+{
+	size_t bytes = cur_left(&in);
+
+	if (bytes == 0 || bytes % sizeof t->entry[0] || bytes > sizeof t->entry)
+		return err_set(e, -EPROTO, "state file: CPUID is malformed");
+	t->n = (uint32_t)(bytes / sizeof t->entry[0]);
+	t->pad = 0;
+	cur_copy(&in, t->entry, bytes);
+	return 0;
 }
 
 /* Leaves whose registers are sets of features: a bit the guest saw must be in the host's offer. */

@@ -25,6 +25,13 @@ INTERNAL void cpuid_for_guest(struct cpuid_table *t, const struct kvm *k, unsign
 INTERNAL MUST_USE int cpuid_load(const struct cpuid_table *t, int vcpu_fd, unsigned index,
 				 struct err *e);
 
+/* The table as bytes for a snapshot, and back. What was loaded is saved, not what KVM_GET_CPUID2 reads
+ * back: some KVMs answer that with the physical CPU. -EPROTO: not such a table. */
+struct buf;
+struct cur;
+INTERNAL void cpuid_save(const struct cpuid_table *t, struct buf *out);
+INTERNAL MUST_USE int cpuid_restore(struct cpuid_table *t, struct cur in, struct err *e);
+
 /* Does the host offer every feature bit a saved guest was shown? -ENOTSUP names the first leaf that
  * it does not. */
 INTERNAL MUST_USE int cpuid_check_subset(const struct cpuid_table *guest,

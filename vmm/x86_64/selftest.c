@@ -43,11 +43,11 @@ static int selftest_set_registers(int vcpu)
 	struct kvm_segment data = { .limit = 0xffffffff, .selector = SELFTEST_CS3 - 8, .type = 0x3,
 				    .present = 1, .dpl = 3, .s = 1, .db = 1, .g = 1 };
 	struct kvm_regs regs = { .rip = SELFTEST_CODE, .rflags = 2, .rsp = SELFTEST_TABLES };
-	struct {
-		struct kvm_msrs head;
+	struct { /* laid out as struct kvm_msrs wants it */
+		uint32_t n, pad;
 		struct kvm_msr_entry e[2];
 	} msrs = {
-		.head.nmsrs = 2,
+		.n = 2,
 		.e = { { .index = SELFTEST_MSR_STAR,
 			 .data = (uint64_t)(SELFTEST_CS3 - 16) << 48 | (uint64_t)SELFTEST_CS0 << 32 },
 		       { .index = SELFTEST_MSR_LSTAR,
@@ -158,7 +158,8 @@ int vmm_host_identity(int kvm_fd, struct buf *out, struct err *e)
 			continue;
 		if (c->function == 1)
 			c->ebx &= 0x00ffffff;
-		buf_add(out, c, sizeof *c);
+		if (c->eax || c->ebx || c->ecx || c->edx)
+			buf_add(out, c, offsetof(struct kvm_cpuid_entry2, padding));
 	}
 	return 0;
 }

@@ -12,7 +12,7 @@ enum vstate_class {
 	VSTATE_DEBUG = 6,
 	VSTATE_LAPIC = 7,
 	VSTATE_TSC_KHZ = 8,
-	VSTATE_CPUID = 9,
+	/* 9 was CPUID, which is the machine's now: SNAP_CPUID */
 	VSTATE_MSRS = 10,
 	VSTATE_EVENTS = 11,
 };
@@ -42,13 +42,12 @@ static const struct vstate_plain vstate_plain[] = {
 static const enum vstate_class vstate_save_order[] = {
 	VSTATE_MP,      /* first: reading it lets KVM act on a pending INIT or SIPI, changing the rest */
 	VSTATE_REGS, VSTATE_SREGS, VSTATE_XSAVE, VSTATE_XCRS, VSTATE_DEBUG, VSTATE_LAPIC,
-	VSTATE_TSC_KHZ, VSTATE_CPUID, VSTATE_MSRS,
+	VSTATE_TSC_KHZ, VSTATE_MSRS,
 	VSTATE_EVENTS,  /* last: any of the above may queue an event */
 };
 
 static const enum vstate_class vstate_restore_order[] = {
 	VSTATE_TSC_KHZ, /* before any TSC value, which is scaled by it */
-	VSTATE_CPUID,   /* decides which MSRs, XCR0 bits and LAPIC features are legal */
 	VSTATE_MP,
 	VSTATE_REGS,    /* clears a pending exception: before EVENTS */
 	VSTATE_SREGS,   /* APIC base (x2APIC mode): before LAPIC */
@@ -124,19 +123,6 @@ static int vstate_save_tsc_khz(int fd, struct buf *out, struct err *e)
 	if (r < 0)
 		return vstate_fail(e, r, "TSC_KHZ");
 	vstate_put(out, VSTATE_TSC_KHZ, &khz, sizeof khz);
-	return 0;
-}
-
-static int vstate_save_cpuid(int fd, struct buf *out, struct err *e)
-{
-	AUTO_FREE struct cpuid_table *t = mem_zalloc(sizeof *t);
-	int r;
-
-	t->n = CPUID_MAX;
-	r = kvm_ioctl(fd, KVM_GET_CPUID2, t);
-	if (r < 0)
-		return vstate_fail(e, r, "CPUID");
-	vstate_put(out, VSTATE_CPUID, t->entry, t->n * sizeof t->entry[0]);
 	return 0;
 }
 
@@ -222,8 +208,6 @@ static int vstate_save_class(const struct kvm *k, int fd, enum vstate_class cls,
 		return vstate_save_xsave(k, fd, out, e);
 	case VSTATE_TSC_KHZ:
 		return vstate_save_tsc_khz(fd, out, e);
-	case VSTATE_CPUID:
-		return vstate_save_cpuid(fd, out, e);
 	default:
 		return vstate_save_msrs(k, fd, out, e);
 	}
@@ -306,22 +290,6 @@ static int vstate_restore_tsc_khz(const struct kvm *k, int fd, struct cur part, 
 	return r < 0 ? vstate_fail(e, r, "KVM_SET_TSC_KHZ") : 0;
 }
 
-static int vstate_restore_cpuid(const struct kvm *k, int fd, unsigned index, struct cur part,
-				struct err *e)
-{
-	AUTO_FREE struct cpuid_table *t = mem_zalloc(sizeof *t), *host = mem_zalloc(sizeof *host);
-	size_t bytes = cur_left(&part);
-	int r;
-
-	if (part.bad || bytes % sizeof t->entry[0] || bytes > sizeof t->entry || bytes == 0)
-		return vstate_bad(e, "CPUID");
-	t->n = (uint32_t)(bytes / sizeof t->entry[0]);
-	cur_copy(&part, t->entry, bytes);
-	if ((r = cpuid_supported(k, host, e)) < 0 || (r = cpuid_check_subset(t, host, e)) < 0)
-		return r;
-	return cpuid_load(t, fd, index, e);
-}
-
 static int vstate_set_msrs(int fd, struct vstate_msrs *m, struct err *e)
 {
 	int r;
@@ -375,8 +343,6 @@ static int vstate_restore_class(const struct kvm *k, int fd, unsigned index, enu
 		return vstate_restore_xsave(k, fd, part, e);
 	case VSTATE_TSC_KHZ:
 		return vstate_restore_tsc_khz(k, fd, part, e);
-	case VSTATE_CPUID:
-		return vstate_restore_cpuid(k, fd, index, part, e);
 	default:
 		return vstate_restore_msrs(fd, index, part, e);
 	}
@@ -394,15 +360,13 @@ int vstate_restore(const struct kvm *k, int vcpu_fd, unsigned index, struct cur 
 	return 0;
 }
 
-int vstate_restore_parked(const struct kvm *k, int vcpu_fd, unsigned index, struct cur in,
-			  struct err *e)
+int vstate_restore_parked(const struct kvm *k, int vcpu_fd, struct cur in, struct err *e)
 {
 	struct cur part = vstate_part(in, VSTATE_MSRS);
 	AUTO_FREE struct vstate_msrs *m = mem_zalloc(sizeof *m);
 	int r;
 
-	if ((r = vstate_restore_tsc_khz(k, vcpu_fd, vstate_part(in, VSTATE_TSC_KHZ), e)) < 0 ||
-	    (r = vstate_restore_cpuid(k, vcpu_fd, index, vstate_part(in, VSTATE_CPUID), e)) < 0)
+	if ((r = vstate_restore_tsc_khz(k, vcpu_fd, vstate_part(in, VSTATE_TSC_KHZ), e)) < 0)
 		return r;
 	if (part.bad || cur_left(&part) < sizeof m->e[0])
 		return vstate_bad(e, "MSRS");

@@ -221,6 +221,18 @@ TEST(uart_cannot_fill_the_disk)
 	close(t.fd);
 }
 
+TEST(uart_keeps_to_its_limit_whatever_the_length_of_lines)
+{
+	struct tuart t;
+
+	tuart_init(&t);
+	for (unsigned i = 0; i < UART_MAX_BYTES + 4096; i++)
+		tuart_put(&t, "x", 1);
+	uart_flush(&t.u);
+	CHECK_EQ(tuart_bytes(&t), UART_MAX_BYTES);
+	close(t.fd);
+}
+
 TEST(uart_gives_up_on_a_log_that_is_gone)
 {
 	struct tuart t = { 0 };

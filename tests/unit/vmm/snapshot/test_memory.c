@@ -3,50 +3,95 @@
 #include <sys/stat.h>
 
 #include "amalgam/base/fd.h"
+#include "amalgam/base/mem.h"
 #include "tests/unit/test.h"
 #include "vmm/snapshot/memory.h"
 
 #define TMEM_BYTES MIB(4)
 #define TMEM_PAGES (TMEM_BYTES / GMEM_PAGE)
+#define TMEM_HOLE  (SNAPMEM_MIN_HOLE / GMEM_PAGE) /* the shortest hole, in pages */
 
-/* Which pages are not zero: a letter per page, '.' for a page that was never touched, '0' for one
- * that was written with zeros; the rest of RAM is never touched. */
-static const char *const tmem_pattern[] = {
-	"", "x", "0", ".x", "x.", "x0", "0x", "xx00xx..xx", "0.0.0.0", ".x0x.", "x0.0x", "00000000x",
-	"x.x.x.x.x", "0000", "....x", "x....0",
+/* What stands in memory: runs of pages, 'x' data, '0' written with zeros, '.' never touched. The rest
+ * of RAM was never touched. */
+static const struct tmem_shape {
+	struct {
+		char what;
+		unsigned pages;
+	} run[8];
+} tmem_shapes[] = {
+	{ { { 0, 0 } } },
+	{ { { 'x', 1 } } },
+	{ { { '0', 1 } } },
+	{ { { '0', TMEM_PAGES } } },
+	{ { { 'x', TMEM_PAGES } } },
+	{ { { '0', TMEM_HOLE - 1 }, { 'x', 1 } } },
+	{ { { '0', TMEM_HOLE }, { 'x', 1 } } },
+	{ { { '0', TMEM_HOLE + 1 }, { 'x', 1 } } },
+	{ { { '.', TMEM_HOLE - 1 }, { 'x', 1 } } },
+	{ { { '.', TMEM_HOLE }, { 'x', 1 } } },
+	{ { { 'x', 1 }, { '0', 1 }, { 'x', 1 }, { '.', 1 }, { 'x', 3 } } },
+	{ { { 'x', 5 }, { '.', TMEM_HOLE - 1 }, { 'x', 1 }, { '.', TMEM_HOLE }, { 'x', 1 } } },
+	{ { { 'x', 5 }, { '0', TMEM_HOLE - 1 }, { 'x', 1 }, { '0', TMEM_HOLE }, { 'x', 1 } } },
+	/* a hole that is half punched already, and one that would be too short alone */
+	{ { { 'x', 1 }, { '0', 20 }, { '.', 20 }, { 'x', 1 }, { '.', 10 }, { '0', 9 }, { '.', 10 },
+	    { 'x', 1 } } },
+	{ { { 'x', TMEM_PAGES - TMEM_HOLE }, { '0', TMEM_HOLE } } },
 };
 
-static void tmem_fill(struct gmem *m, const char *pattern)
+static void tmem_fill(struct gmem *m, const struct tmem_shape *s)
 {
-	for (unsigned i = 0; pattern[i]; i++)
-		if (pattern[i] == 'x')
-			/* one byte, in the middle and at both ends in turn */
-			m->map[i * GMEM_PAGE + (uint64_t[]){ 0, 1234, 4095 }[i % 3]] = (uint8_t)(i + 1);
-		else if (pattern[i] == '0')
-			memset(m->map + i * GMEM_PAGE, 0, GMEM_PAGE);
+	uint64_t page = 0;
+
+	for (unsigned r = 0; r < ARRAY_LEN(s->run); r++)
+		for (unsigned i = 0; i < s->run[r].pages; i++, page++)
+			if (s->run[r].what == 'x') /* one byte: first, last or in between */
+				m->map[page * GMEM_PAGE + (uint64_t[]){ 0, 1234, 4095 }[page % 3]] = 7;
+			else if (s->run[r].what == '0')
+				memset(m->map + page * GMEM_PAGE, 0, GMEM_PAGE);
 }
 
-/* fd holds the same bytes as m, and exactly the pages that are not zero. */
-static void tmem_check(const struct gmem *m, int fd, unsigned pages)
+/* Is the page data by our own rule: not zero, or in a run of zeros too short for a hole? Runs that end
+ * with RAM are left open. */
+static bool tmem_is_data(const struct gmem *m, const bool *zero, uint64_t page)
 {
-	static uint8_t got[TMEM_BYTES];
+	uint64_t first = page, end = page;
+
+	(void)m;
+	while (first > 0 && zero[first - 1])
+		first--;
+	while (end < TMEM_PAGES && zero[end])
+		end++;
+	return !zero[page] || end - first < TMEM_HOLE;
+}
+
+/* fd holds m's bytes; its data and holes are where they should be. */
+static void tmem_check(const struct gmem *m, int fd)
+{
+	AUTO_FREE uint8_t *got = mem_zalloc(TMEM_BYTES);
+	bool zero[TMEM_PAGES], hole[TMEM_PAGES];
+	uint64_t data = 0, tail;
 	struct stat st;
 
 	CHECK_EQ(fstat(fd, &st), 0);
 	CHECK_EQ(st.st_size, TMEM_BYTES);
-	CHECK_EQ(st.st_blocks * 512 / GMEM_PAGE, pages);
+	for (uint64_t p = 0; p < TMEM_PAGES; p++)
+		hole[p] = lseek(fd, (off_t)(p * GMEM_PAGE), SEEK_HOLE) == (off_t)(p * GMEM_PAGE);
 	CHECK_EQ(fd_pread_full(fd, got, TMEM_BYTES, 0), 0);
+	for (uint64_t p = 0; p < TMEM_PAGES; p++)
+		zero[p] = snapmem_is_zero(got + p * GMEM_PAGE);
+	for (tail = TMEM_PAGES; tail > 0 && zero[tail - 1]; tail--)
+		;
+	for (uint64_t p = 0; p < tail; p++) {
+		if (hole[p] == tmem_is_data(m, zero, p))
+			test_fail(__FILE__, __LINE__, "page %llu is %s", (unsigned long long)p,
+				  hole[p] ? "a hole" : "data");
+		data += !hole[p];
+	}
+	if (TMEM_PAGES - tail >= TMEM_HOLE) {
+		CHECK(hole[tail]);
+		CHECK_EQ(st.st_blocks * 512 / (long long)GMEM_PAGE, data);
+	}
 	CHECK_MEM(got, m->map, TMEM_BYTES);
-	CHECK_EQ(fstat(fd, &st), 0);
-}
-
-static unsigned tmem_count(const char *pattern)
-{
-	unsigned n = 0;
-
-	for (; *pattern; pattern++)
-		n += *pattern == 'x';
-	return n;
 }
 
 static int tmem_shared(struct gmem *m)
@@ -58,90 +103,86 @@ static int tmem_shared(struct gmem *m)
 	return fd;
 }
 
-TEST(snapmem_write_makes_holes_of_zero_pages)
+static off_t tmem_blocks(int fd)
 {
-	for (unsigned i = 0; i < ARRAY_LEN(tmem_pattern); i++) {
+	struct stat st;
+	CHECK_EQ(fstat(fd, &st), 0);
+	return st.st_blocks;
+}
+
+TEST(snapmem_write_makes_holes_of_long_runs_of_zeros)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(tmem_shapes); i++) {
 		struct gmem m;
 		int fd = fd_memfd("copy");
 
-		test_note("pages %s", tmem_pattern[i]);
+		test_note("shape %u", i);
 		CHECK_EQ(gmem_init(&m, TMEM_BYTES, -1, GMEM_PRIVATE, NULL), 0);
-		tmem_fill(&m, tmem_pattern[i]);
+		tmem_fill(&m, &tmem_shapes[i]);
 		CHECK_EQ(snapmem_write(&m, fd, NULL), 0);
-		tmem_check(&m, fd, tmem_count(tmem_pattern[i]));
+		tmem_check(&m, fd);
 		gmem_fini(&m);
 		close(fd);
 	}
+}
+
+TEST(snapmem_punch_makes_holes_of_long_runs_of_zeros)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(tmem_shapes); i++) {
+		struct gmem m;
+		int fd = tmem_shared(&m);
+
+		test_note("shape %u", i);
+		tmem_fill(&m, &tmem_shapes[i]);
+		CHECK_EQ(snapmem_punch(&m, NULL), 0);
+		tmem_check(&m, fd);
+		gmem_fini(&m);
+	}
+}
+
+TEST(snapmem_punch_leaves_holes_alone_and_does_not_even_read_them)
+{
+	struct rusage before, after;
+	struct gmem m;
+	int fd = tmem_shared(&m);
+	off_t blocks;
+
+	m.map[TMEM_BYTES / 2] = 1;
+	memset(m.map + TMEM_BYTES / 2 + GMEM_PAGE, 0, GMEM_PAGE); /* goes; behind it is a hole */
+	CHECK_EQ(getrusage(RUSAGE_SELF, &before), 0);
+	CHECK_EQ(snapmem_punch(&m, NULL), 0);
+	CHECK_EQ(getrusage(RUSAGE_SELF, &after), 0);
+	/* On tmpfs each page read would have been allocated by a fault. */
+	CHECK(after.ru_minflt - before.ru_minflt < 64);
+	blocks = tmem_blocks(fd);
+	CHECK_EQ(blocks * 512, GMEM_PAGE);
+	CHECK_EQ(lseek(fd, 0, SEEK_DATA), TMEM_BYTES / 2);
+	CHECK_EQ(snapmem_punch(&m, NULL), 0); /* nothing left to do */
+	CHECK_EQ(tmem_blocks(fd), blocks);
+	CHECK_EQ(m.map[TMEM_BYTES / 2], 1);
+	gmem_fini(&m);
 }
 
 TEST(snapmem_write_takes_a_clone_with_its_templates_pages)
 {
 	struct gmem t, m;
 	int fd = tmem_shared(&t), out = fd_memfd("copy");
+	off_t blocks;
 
-	tmem_fill(&t, "x.x0xx");
+	memset(t.map, 0x11, 100 * GMEM_PAGE);
+	memset(t.map + 300 * GMEM_PAGE, 0x22, GMEM_PAGE);
 	CHECK_EQ(gmem_init(&m, TMEM_BYTES, dup(fd), GMEM_PRIVATE, NULL), 0);
-	m.map[1 * GMEM_PAGE] = 9;                      /* new */
-	memset(m.map + 4 * GMEM_PAGE, 0, GMEM_PAGE);   /* cleared by the clone */
-	m.map[(TMEM_PAGES - 1) * GMEM_PAGE + 4095] = 7; /* the last byte there is */
+	blocks = tmem_blocks(fd);
+	m.map[1] = 9;                                                /* changed */
+	memset(m.map + 20 * GMEM_PAGE, 0, TMEM_HOLE * GMEM_PAGE);    /* cleared */
+	m.map[200 * GMEM_PAGE] = 5;                                  /* new, in a hole */
+	m.map[(TMEM_PAGES - 1) * GMEM_PAGE + 4095] = 7;              /* the last byte there is */
 	CHECK_EQ(snapmem_write(&m, out, NULL), 0);
-	tmem_check(&m, out, 5); /* 0, 1, 2, 5 and the last */
+	tmem_check(&m, out);
+	CHECK_EQ(tmem_blocks(fd), blocks); /* the template did not grow by being read */
 	gmem_fini(&m);
 	gmem_fini(&t);
 	close(out);
-}
-
-TEST(snapmem_punch_frees_zero_pages_and_keeps_the_rest)
-{
-	for (unsigned i = 0; i < ARRAY_LEN(tmem_pattern); i++) {
-		struct gmem m;
-		int fd = tmem_shared(&m);
-		struct stat st;
-
-		test_note("pages %s", tmem_pattern[i]);
-		tmem_fill(&m, tmem_pattern[i]);
-		CHECK_EQ(fstat(fd, &st), 0);
-		CHECK_EQ(snapmem_punch(&m, NULL), 0);
-		tmem_check(&m, fd, tmem_count(tmem_pattern[i]));
-		CHECK_EQ(snapmem_punch(&m, NULL), 0); /* nothing left to do */
-		CHECK_EQ(fstat(fd, &st), 0);
-		gmem_fini(&m);
-	}
-}
-
-TEST(snapmem_punch_leaves_holes_alone)
-{
-	struct gmem m;
-	struct stat st;
-	int fd = tmem_shared(&m);
-
-	m.map[TMEM_BYTES / 2] = 1;
-	CHECK_EQ(snapmem_punch(&m, NULL), 0);
-	CHECK_EQ(fstat(fd, &st), 0);
-	CHECK_EQ(st.st_blocks * 512, GMEM_PAGE);
-	CHECK_EQ(m.map[TMEM_BYTES / 2], 1);
-	CHECK_EQ(lseek(fd, 0, SEEK_DATA), TMEM_BYTES / 2);
-	gmem_fini(&m);
-}
-
-TEST(snapmem_punch_takes_a_memory_without_any_hole)
-{
-	struct gmem m;
-	struct stat st;
-	int fd = tmem_shared(&m);
-
-	memset(m.map, 0, TMEM_BYTES);
-	m.map[0] = m.map[TMEM_BYTES - 1] = 1;
-	CHECK_EQ(snapmem_punch(&m, NULL), 0);
-	CHECK_EQ(fstat(fd, &st), 0);
-	CHECK_EQ(st.st_blocks * 512, 2 * GMEM_PAGE);
-	CHECK_EQ(m.map[0], 1);
-	CHECK_EQ(m.map[TMEM_BYTES - 1], 1);
-	memset(m.map, 0, TMEM_BYTES);
-	CHECK_EQ(snapmem_punch(&m, NULL), 0);
-	CHECK_EQ(fstat(fd, &st), 0);
-	CHECK_EQ(st.st_blocks, 0);
-	gmem_fini(&m);
 }
 
 TEST(snapmem_says_what_the_file_refused)
@@ -155,10 +196,110 @@ TEST(snapmem_says_what_the_file_refused)
 	CHECK_HAS(e.msg, "memory file: ");
 	CHECK_EQ(snapmem_write(&m, -1, &e), -EBADF);
 	close(ro);
-	memset(m.map, 0, GMEM_PAGE);
 	close(fd);
 	CHECK_EQ(snapmem_punch(&m, &e), -EBADF);
 	CHECK_HAS(e.msg, "memory file: seek: ");
 	m.fd = -1;
 	gmem_fini(&m);
+}
+
+/* --- the write set ------------------------------------------------------------------------------ */
+
+/* A template with data in pages 10..19 and 100, and a clone of it. */
+static void tmem_clone(struct gmem *t, struct gmem *m)
+{
+	int fd = tmem_shared(t);
+
+	memset(t->map + 10 * GMEM_PAGE, 0x11, 10 * GMEM_PAGE);
+	memset(t->map + 100 * GMEM_PAGE, 0x22, GMEM_PAGE);
+	CHECK_EQ(gmem_init(m, TMEM_BYTES, dup(fd), GMEM_PRIVATE, NULL), 0);
+}
+
+TEST(snapmem_changed_lists_what_a_clone_wrote)
+{
+	static const uint32_t want[][2] = { { 0, 1 }, { 10, 2 }, { 15, 1 }, { 19, 1 }, { 20, 1 },
+					    { 100, 1 }, { 102, 2 }, { 1023, 1 } };
+	AUTO_BUF struct buf b = { 0 };
+	struct gmem t, m;
+	struct cur in;
+	off_t blocks;
+
+	tmem_clone(&t, &m);
+	blocks = tmem_blocks(t.fd);
+	CHECK_EQ(snapmem_changed(&m, &b, NULL), 0);
+	CHECK_EQ(b.len, 0);
+	for (unsigned i = 0; i < ARRAY_LEN(want); i++)
+		for (uint32_t p = 0; p < want[i][1]; p++)
+			m.map[(want[i][0] + p) * GMEM_PAGE + 77 * i] ^= 0x80;
+	m.map[12 * GMEM_PAGE] = 0x11; /* written with what was there: no change */
+	m.map[50 * GMEM_PAGE] = 0;
+	CHECK_EQ(snapmem_changed(&m, &b, NULL), 0);
+	in = cur_of(b.data, b.len);
+	CHECK_EQ(b.len, sizeof want);
+	for (unsigned i = 0; i < ARRAY_LEN(want); i++) {
+		test_note("range %u", i);
+		CHECK_EQ(cur_le32(&in), want[i][0]);
+		CHECK_EQ(cur_le32(&in), want[i][1]);
+	}
+	CHECK_EQ(tmem_blocks(t.fd), blocks);
+	gmem_fini(&m);
+	gmem_fini(&t);
+}
+
+/* Is the page our own copy? /proc/PID/pagemap: present, and not a page of a file. */
+static bool tmem_is_own(const struct gmem *m, uint64_t page)
+{
+	uint64_t e;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+
+	CHECK(fd >= 0);
+	CHECK_EQ(pread(fd, &e, 8, (off_t)(((uintptr_t)m->map / GMEM_PAGE + page) * 8)), 8);
+	close(fd);
+	return (e >> 63) && !(e >> 61 & 1);
+}
+
+TEST(snapmem_warm_makes_the_listed_pages_private)
+{
+	AUTO_BUF struct buf b = { 0 };
+	AUTO_FREE uint8_t *before = mem_zalloc(TMEM_BYTES);
+	struct gmem t, m;
+
+	tmem_clone(&t, &m);
+	memcpy(before, t.map, TMEM_BYTES);
+	buf_le32(&b, 12);
+	buf_le32(&b, 3);
+	buf_le32(&b, 200);
+	buf_le32(&b, 1);
+	snapmem_warm(&m, cur_of(b.data, b.len));
+	for (uint64_t p = 0; p < 256; p++) {
+		test_note("page %llu", (unsigned long long)p);
+		CHECK_EQ(tmem_is_own(&m, p), (p >= 12 && p < 15) || p == 200);
+	}
+	CHECK_MEM(m.map, before, TMEM_BYTES); /* and nobody sees a difference */
+	gmem_fini(&m);
+	gmem_fini(&t);
+}
+
+TEST(snapmem_warm_ignores_what_makes_no_sense)
+{
+	static const uint32_t row[][2] = {
+		{ TMEM_PAGES, 1 }, { TMEM_PAGES - 1, 2 }, { 0, TMEM_PAGES + 1 }, { ~0u, ~0u }, { ~0u, 1 },
+		{ 1, ~0u },	   { 5, 0 },		  { 0x80000000, 0x80000000 },
+	};
+	struct gmem t, m;
+
+	tmem_clone(&t, &m);
+	for (unsigned i = 0; i < ARRAY_LEN(row); i++) {
+		AUTO_BUF struct buf b = { 0 };
+		test_note("row %u", i);
+		buf_le32(&b, row[i][0]);
+		buf_le32(&b, row[i][1]);
+		for (size_t n = 0; n <= b.len; n++)
+			snapmem_warm(&m, cur_of(test_guard(b.data, n), n));
+		for (uint64_t p = 0; p < 8; p++)
+			CHECK(!tmem_is_own(&m, p));
+		CHECK(!tmem_is_own(&m, TMEM_PAGES - 1));
+	}
+	gmem_fini(&m);
+	gmem_fini(&t);
 }

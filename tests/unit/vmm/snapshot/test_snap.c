@@ -159,8 +159,6 @@ TEST(snap_refuses_each_header_field_with_its_own_words)
 	} row[] = {
 		{ 0, 0x464c457f, -EPROTO, "state file: not a spore snapshot" },
 		{ 4, 0x504e5300, -EPROTO, "state file: not a spore snapshot" },
-		{ 8, SNAP_VERSION + 1, -EPROTO, "state file: format 2, this spore reads 1" },
-		{ 8, 0, -EPROTO, "state file: format 0, this spore reads 1" },
 		{ 12, 183, -EPROTO, "state file: made for another architecture (183)" },
 		{ 16, 137, -EPROTO,
 		  "state file: 136 bytes long, header says 137: truncated?" },
@@ -172,16 +170,38 @@ TEST(snap_refuses_each_header_field_with_its_own_words)
 		{ 28, 2, -EPROTO, "state file: bytes behind the last section" },
 		{ 28, 0, -EPROTO, "state file: bytes behind the last section" },
 		{ 28, 4, -EPROTO, "state file: section 3 runs past the end" },
-		{ 28, ~0u, -EPROTO, "state file: section 3 runs past the end" },
+		{ 28, 128, -EPROTO, "state file: section 3 runs past the end" },
+		{ 28, 129, -EPROTO, "state file: 129 sections" },
+		{ 28, ~0u, -EPROTO, "state file: 4294967295 sections" },
 	};
 
-	_Static_assert(SNAP_VERSION == 1, "the words above name the version");
 	for (unsigned i = 0; i < ARRAY_LEN(row); i++) {
 		AUTO_BUF struct buf b = { 0 };
 		test_note("row %u", i);
 		tsnap_make(&b);
 		tsnap_put32(&b, row[i].at, row[i].value);
 		tsnap_refused(&b, row[i].code, row[i].words);
+	}
+}
+
+static const char *tsnap_format(uint32_t version)
+{
+	static char words[64];
+
+	snprintf(words, sizeof words, "state file: format %u, this spore reads %u", version,
+		 SNAP_VERSION);
+	return words;
+}
+
+TEST(snap_refuses_every_other_version)
+{
+	static const uint32_t version[] = { 0, SNAP_VERSION - 1, SNAP_VERSION + 1, 0x01000000, ~0u };
+
+	for (unsigned i = 0; i < ARRAY_LEN(version); i++) {
+		AUTO_BUF struct buf b = { 0 };
+		tsnap_make(&b);
+		tsnap_put32(&b, 8, version[i]);
+		tsnap_refused(&b, -EPROTO, tsnap_format(version[i]));
 	}
 }
 
@@ -211,7 +231,7 @@ TEST(snap_refuses_a_file_cut_short_anywhere)
 			 b.len, b.len < 20 ? 0 : 136);
 		tsnap_refused(&b, -EPROTO,
 			      b.len < 8	 ? "state file: not a spore snapshot" :
-			      b.len < 12 ? "state file: format 0, this spore reads 1" :
+			      b.len < 12 ? tsnap_format(0) :
 			      b.len < 16 ? "state file: made for another architecture (0)" :
 					   words);
 	}
@@ -328,4 +348,15 @@ TEST(snap_a_forged_file_is_read_within_its_bounds)
 						CHECK(in.end <= s.end && in.p >= s.body);
 		b.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
 	}
+}
+
+TEST(snap_refuses_the_same_section_twice)
+{
+	AUTO_BUF struct buf b = { 0 };
+
+	tsnap_make(&b);
+	tsnap_put32(&b, 92, 0); /* the second VCPU section becomes instance 0 as well */
+	tsnap_put32(&b, 108, 0);
+	tsnap_sum(&b);
+	tsnap_refused(&b, -EPROTO, "state file: section 2 is there twice");
 }

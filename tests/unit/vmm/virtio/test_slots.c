@@ -435,7 +435,7 @@ TEST(slots_refuse_registers_that_the_transport_would_not_have)
 		{ TSLOT_STATUS, 0x100, "slot 4: bad registers" },
 		{ TSLOT_STATUS, 15 | 16, "slot 4: bad registers" },
 		{ TSLOT_STATUS, 15 | 32, "slot 4: bad registers" },
-		{ TSLOT_STATUS, 7, "slot 4: impossible status" },
+		{ TSLOT_STATUS, 7, "slot 4: bad registers" },
 		{ TSLOT_FEATURES, 2, "slot 4: features the device does not have" },
 		{ TSLOT_FEATURES + 4, 3, "slot 4: features the device does not have" },
 		{ TSLOT_QUEUE + 24, 257, "slot 4: bad queue 0" },
@@ -466,6 +466,70 @@ TEST(slots_refuse_registers_that_the_transport_would_not_have)
 		CHECK_EQ(t.dev.activated, 0);
 		tslot_fini(&t);
 	}
+}
+
+TEST(slots_refuse_a_status_that_no_driver_reaches)
+{
+	static const uint32_t status[] = { 2, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14 };
+
+	for (unsigned i = 0; i < ARRAY_LEN(status); i++) {
+		AUTO_BUF struct buf b = { 0 };
+		struct err e = { 0 };
+		struct tslot t;
+
+		test_note("Status %#x", status[i]);
+		tslot_state(15, &b);
+		memcpy(b.data + TSLOT_STATUS, &status[i], 4);
+		CHECK_EQ(tslot_load(&t, b.data, b.len, &e), -EINVAL);
+		CHECK_STR(e.msg, "slot 4: bad registers");
+		tslot_fini(&t);
+	}
+}
+
+TEST(slots_refuse_a_driver_without_version_1)
+{
+	AUTO_BUF struct buf b = { 0 };
+	struct tslot t;
+
+	tslot_state(15, &b);
+	b.data[TSLOT_FEATURES + 4] = 0;
+	CHECK_EQ(tslot_load(&t, b.data, b.len, NULL), -EINVAL);
+	tslot_fini(&t);
+}
+
+TEST(slots_refuse_ring_indices_of_more_than_16_bits)
+{
+	for (unsigned at = 32; at <= 36; at += 4) {
+		AUTO_BUF struct buf b = { 0 };
+		struct err e = { 0 };
+		struct tslot t;
+
+		tslot_state(15, &b);
+		b.data[TSLOT_QUEUE + at + 2] = 1;
+		CHECK_EQ(tslot_load(&t, b.data, b.len, &e), -EINVAL);
+		CHECK_STR(e.msg, "slot 4: bad queue 0");
+		tslot_fini(&t);
+	}
+}
+
+TEST(slots_refuse_a_ready_queue_before_features_are_ok)
+{
+	AUTO_BUF struct buf b = { 0 };
+	struct err e = { 0 };
+	struct tslot t;
+
+	tslot_state(3, &b);
+	memset(b.data + TSLOT_QUEUE, 0, TSLOT_OWN - TSLOT_QUEUE);
+	CHECK_EQ(tslot_load(&t, b.data, b.len, &e), 0);
+	tslot_fini(&t);
+	b.data[TSLOT_QUEUE + 2] = 0x10; /* at 1 MiB */
+	b.data[TSLOT_QUEUE + 10] = 0x11;
+	b.data[TSLOT_QUEUE + 18] = 0x12;
+	b.data[TSLOT_QUEUE + 24] = 64;
+	b.data[TSLOT_QUEUE + 28] = 1;
+	CHECK_EQ(tslot_load(&t, b.data, b.len, &e), -EINVAL);
+	CHECK_STR(e.msg, "slot 4: bad queue 0");
+	tslot_fini(&t);
 }
 
 TEST(slots_drop_interrupt_bits_that_do_not_exist)
