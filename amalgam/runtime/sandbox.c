@@ -138,6 +138,17 @@ static int sandbox_attach_disks(struct sandbox *s, const struct sandbox_spec *sp
 	return 0;
 }
 
+/* The guest has the drives' drivers bound already. */
+static unsigned sandbox_slots_to_bind(const struct sandbox *s, unsigned n, uint32_t *out)
+{
+	unsigned k = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		if (s->slot[i] >= CTL_SLOT_FREE)
+			out[k++] = s->slot[i];
+	return k;
+}
+
 /* Everything that makes this machine itself and not its template, applied by the agent in the order of
  * the message's fields, before any container exists. */
 static int sandbox_create_in_guest(struct sandbox *s, const struct sandbox_spec *spec, struct err *e)
@@ -145,6 +156,7 @@ static int sandbox_create_in_guest(struct sandbox *s, const struct sandbox_spec 
 	Grpc__CreateSandboxRequest rq = GRPC__CREATE_SANDBOX_REQUEST__INIT;
 	Grpc__SporeClone own = GRPC__SPORE_CLONE__INIT;
 	uint8_t entropy[SANDBOX_ENTROPY];
+	uint32_t slots[SANDBOX_MAX_DISKS];
 	uint8_t raw[16];
 	char machine_id[2 * sizeof raw + 1];
 	int r;
@@ -157,8 +169,8 @@ static int sandbox_create_in_guest(struct sandbox *s, const struct sandbox_spec 
 	own.entropy = (ProtobufCBinaryData){ sizeof entropy, entropy };
 	own.wall_time_ns = (int64_t)clock_wall_ns();
 	own.machine_id = machine_id;
-	own.bind_slots = s->slot;
-	own.n_bind_slots = spec->ndisks;
+	own.bind_slots = slots;
+	own.n_bind_slots = sandbox_slots_to_bind(s, spec->ndisks, slots);
 	own.online_cpus = spec->shape.vcpus;
 	own.is_clone = s->is_clone;
 	rq.sandbox_id = rq.hostname = (char *)(uintptr_t)spec->id;

@@ -119,8 +119,20 @@ int ga_ns_new_time(const struct ga_ns_set *own, const Grpc__Linux *l, struct err
 	return r < 0 ? err_set(e, r, "offsets of the time namespace: %s", strerror(-r)) : fd;
 }
 
-int ga_ns_new_shared(const struct ga_ns_set *own, const char *hostname, struct ga_ns_set *out,
-		     struct err *e)
+int ga_ns_set_hostname(const struct ga_ns_set *own, const struct ga_ns_set *in, const char *hostname,
+		       struct err *e)
+{
+	int r = 0;
+
+	if (setns(in->fd[GA_NS_UTS], CLONE_NEWUTS) < 0)
+		return err_set(e, -errno, "enter the uts namespace: %m");
+	if (sethostname(hostname, strlen(hostname)) < 0)
+		r = err_set(e, -errno, "hostname \"%s\": %m", hostname);
+	ASSERT(setns(own->fd[GA_NS_UTS], CLONE_NEWUTS) == 0);
+	return r;
+}
+
+int ga_ns_new_shared(const struct ga_ns_set *own, struct ga_ns_set *out, struct err *e)
 {
 	struct ga_ns_set made = GA_NS_SET_NONE;
 	int r = 0;
@@ -131,8 +143,6 @@ int ga_ns_new_shared(const struct ga_ns_set *own, const char *hostname, struct g
 	made.fd[GA_NS_UTS] = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
 	if (made.fd[GA_NS_IPC] < 0 || made.fd[GA_NS_UTS] < 0)
 		r = err_set(e, -errno, "open namespace: %m");
-	else if (*hostname && sethostname(hostname, strlen(hostname)) < 0)
-		r = err_set(e, -errno, "hostname \"%s\": %m", hostname);
 	/* Both were left by unshare(), also where opening one failed. */
 	ASSERT(setns(own->fd[GA_NS_IPC], CLONE_NEWIPC) == 0);
 	ASSERT(setns(own->fd[GA_NS_UTS], CLONE_NEWUTS) == 0);

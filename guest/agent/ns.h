@@ -49,6 +49,9 @@ INTERNAL void ga_ns_return(const struct ga_ns_set *own, const struct ga_ns_set *
 /* A new time namespace with offsets written, for a child to be cloned into. */
 INTERNAL MUST_USE int ga_ns_new_time(const struct ga_ns_set *own, const Grpc__Linux *l,
 				     struct err *e);
-/* New ipc and uts namespaces with this host name. */
-INTERNAL MUST_USE int ga_ns_new_shared(const struct ga_ns_set *own, const char *hostname,
-				       struct ga_ns_set *out, struct err *e);
+/* New ipc and uts namespaces. */
+INTERNAL MUST_USE int ga_ns_new_shared(const struct ga_ns_set *own, struct ga_ns_set *out,
+				       struct err *e);
+/* Name the host in the uts namespace of `in`. */
+INTERNAL MUST_USE int ga_ns_set_hostname(const struct ga_ns_set *own, const struct ga_ns_set *in,
+					 const char *hostname, struct err *e);

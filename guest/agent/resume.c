@@ -59,21 +59,28 @@ static bool ga_resume_is_machine_id(const char *s)
 /* The root is read-only: the file lies on tmpfs and is bound over the empty one. The kernel's
  * boot_id needs nothing. It is made when first read, and the agent never reads it: in a clone that
  * is after the reseed. */
-static int ga_resume_machine_id(const char *id, struct err *e)
+int ga_resume_prepare(struct err *e)
 {
 	static char bind[] = "bind";
 	char *options[] = { bind };
-	char line[40];
 
-	if (!ga_resume_is_machine_id(id))
-		return err_set(e, -EINVAL, "machine id \"%.40s\" is not 32 hex digits", id);
-	snprintf(line, sizeof line, "%s\n", id);
-	if (path_mkdirs(GA_STATE_DIR, 0700, e) < 0 ||
-	    path_replace(GA_RESUME_MACHINE_ID, line, strlen(line), 0444, e) < 0)
+	if (path_replace(GA_RESUME_MACHINE_ID, "", 0, 0444, e) < 0)
 		return e->code;
 	if (access("/etc/machine-id", F_OK) < 0)
 		return 0;
 	return ga_mount_at(NULL, GA_RESUME_MACHINE_ID, "/etc/machine-id", options, 1, e);
+}
+
+static int ga_resume_machine_id(const char *id, struct err *e)
+{
+	char line[40];
+	int r;
+
+	if (!ga_resume_is_machine_id(id))
+		return err_set(e, -EINVAL, "machine id \"%.40s\" is not 32 hex digits", id);
+	snprintf(line, sizeof line, "%s\n", id);
+	r = path_put(GA_RESUME_MACHINE_ID, line);
+	return r < 0 ? err_set(e, r, GA_RESUME_MACHINE_ID ": %s", strerror(-r)) : 0;
 }
 
 int ga_resume_apply(const Grpc__SporeClone *s, struct err *e)

@@ -10,5 +10,8 @@ struct ga_agent;
 INTERNAL MUST_USE int ga_resume_entropy(const uint8_t *data, size_t n, struct err *e);
 INTERNAL MUST_USE int ga_resume_clock(int64_t sec, int64_t nsec, struct err *e);
 
+/* A file for the machine id, bound over /etc/machine-id; empty until the sandbox has one. */
+INTERNAL MUST_USE int ga_resume_prepare(struct err *e);
+
 /* All steps of SporeClone but the CPUs, in order. */
 INTERNAL MUST_USE int ga_resume_apply(const Grpc__SporeClone *s, struct err *e);

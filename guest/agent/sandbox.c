@@ -82,12 +82,21 @@ static int ga_sandbox_storages(struct ga_agent *a, const Grpc__CreateSandboxRequ
 	return 0;
 }
 
+int ga_sandbox_prepare(struct ga_agent *a, struct err *e)
+{
+	if (ga_sandbox_wipe(e) < 0 || ga_resume_prepare(e) < 0 ||
+	    ga_ns_new_shared(&a->own, &a->sandbox.ns, e) < 0)
+		return e->code;
+	a->sandbox.is_prepared = true;
+	return 0;
+}
+
 /* PROTOCOL.agent section 3, in its order. */
 static int ga_sandbox_make(struct ga_agent *a, const Grpc__CreateSandboxRequest *req, struct err *e)
 {
 	struct ga_sandbox *s = &a->sandbox;
 
-	if (ga_sandbox_wipe(e) < 0)
+	if (!s->is_prepared && ga_sandbox_prepare(a, e) < 0)
 		return e->code;
 	if (req->spore && ga_resume_apply(req->spore, e) < 0)
 		return err_wrap(e, "clone");
@@ -95,7 +104,7 @@ static int ga_sandbox_make(struct ga_agent *a, const Grpc__CreateSandboxRequest 
 	    ga_hotplug_cpus(req->spore->online_cpus, e) < 0)
 		return err_wrap(e, "clone");
 	if (ga_sandbox_modules(req, e) < 0 ||
-	    ga_ns_new_shared(&a->own, req->hostname, &s->ns, e) < 0 ||
+	    (*req->hostname && ga_ns_set_hostname(&a->own, &s->ns, req->hostname, e) < 0) ||
 	    ga_sandbox_storages(a, req, e) < 0 || ga_sandbox_dns(req, e) < 0)
 		return e->code;
 	/* The machine's own name, too: what the kernel logs, and what a probe of the agent sees. */

@@ -10,6 +10,7 @@
 struct ga_agent;
 
 struct ga_sandbox {
+	bool is_prepared;  /* ga_sandbox_prepare() was here: what every sandbox needs exists */
 	bool is_ready;     /* CreateSandbox has succeeded */
 	bool is_dead;      /* it has failed, or DestroySandbox has come: nothing more is accepted */
 	bool has_hostname; /* else the first container that has one names the pod */
@@ -21,6 +22,8 @@ struct ga_sandbox {
 };
 
 INTERNAL void ga_sandbox_init(struct ga_sandbox *s);
+/* Once, at boot: namespaces and files that every sandbox will need. A clone finds them made. */
+INTERNAL MUST_USE int ga_sandbox_prepare(struct ga_agent *a, struct err *e);
 INTERNAL void ga_sandbox_create(struct ga_agent *a, struct ttrpc_call *call,
 				const Grpc__CreateSandboxRequest *req);
 INTERNAL void ga_sandbox_destroy(struct ga_agent *a, struct ttrpc_call *call);
