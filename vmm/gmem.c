@@ -5,6 +5,8 @@
 
 #include "vmm/layout.h"
 
+#define GMEM_HUGE MIB(2)
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; EINVAL before that, and pages fault one by one */
 #endif
@@ -62,6 +64,23 @@ static int gmem_map_data(struct gmem *m, uint64_t bytes, struct err *e)
 	return 0;
 }
 
+/* Address space for `bytes` at a multiple of 2 MiB, as guest memory starts at one: else neither the host
+ * nor KVM could use huge pages for it. */
+static void *gmem_reserve(uint64_t bytes)
+{
+	uint8_t *p = mmap(NULL, bytes + GMEM_HUGE, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t head;
+
+	if (p == MAP_FAILED)
+		return p;
+	head = ALIGN_UP((uintptr_t)p, (uintptr_t)GMEM_HUGE) - (uintptr_t)p;
+	if (head)
+		munmap(p, head);
+	munmap(p + head + bytes, GMEM_HUGE - head);
+	return p + head;
+}
+
 int gmem_init(struct gmem *m, uint64_t bytes, int fd, enum gmem_share share, struct err *e)
 {
 	bool shared = share == GMEM_SHARED;
@@ -75,9 +94,11 @@ int gmem_init(struct gmem *m, uint64_t bytes, int fd, enum gmem_share share, str
 	if (fd >= 0 && (r = gmem_check_file(fd, bytes, e)) < 0)
 		return r;
 	/* NORESERVE: a host with strict overcommit must not charge every clone for the whole RAM. */
-	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		 (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | MAP_NORESERVE, shared ? fd : -1,
-		 0);
+	p = gmem_reserve(bytes);
+	if (p != MAP_FAILED)
+		p = mmap(p, bytes, PROT_READ | PROT_WRITE,
+			 (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | MAP_NORESERVE | MAP_FIXED,
+			 shared ? fd : -1, 0);
 	if (p == MAP_FAILED)
 		return err_set(e, -errno, "map %llu MiB of guest memory: %m",
 			       (unsigned long long)(bytes >> 20));
@@ -91,6 +112,15 @@ int gmem_init(struct gmem *m, uint64_t bytes, int fd, enum gmem_share share, str
 	if (bytes > LAYOUT_HOLE_START)
 		gmem_add_region(m, LAYOUT_HOLE_END, bytes - LAYOUT_HOLE_START);
 	return 0;
+}
+
+void gmem_huge(const struct gmem *m, gpa_t gpa, uint64_t len)
+{
+	gpa_t first = ALIGN_UP(gpa, GMEM_HUGE), end = (gpa + len) & ~(GMEM_HUGE - 1);
+	void *p = first < end ? gmem_span(m, first, end - first) : NULL;
+
+	if (p)
+		(void)!madvise(p, end - first, MADV_HUGEPAGE);
 }
 
 void gmem_warm(const struct gmem *m, uint64_t first, uint64_t n)

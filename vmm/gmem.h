@@ -45,6 +45,10 @@ INTERNAL MUST_USE int gmem_init(struct gmem *m, uint64_t bytes, int fd, enum gme
  * call and not in one fault each; those outside are ignored. Only a hint. */
 INTERNAL void gmem_warm(const struct gmem *m, uint64_t first, uint64_t n);
 
+/* Ask for 2 MiB pages for what of [gpa, gpa+len) fills them. For a template's memory file before it is
+ * written: KVM then maps 512 of a clone's read-only pages at the first touch. Only a hint. */
+INTERNAL void gmem_huge(const struct gmem *m, gpa_t gpa, uint64_t len);
+
 INTERNAL void gmem_fini(struct gmem *m);
 
 /* Copy len bytes at gpa to dst. 0, or -EFAULT if any byte is outside RAM (dst then unspecified). */

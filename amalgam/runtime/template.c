@@ -216,7 +216,8 @@ static int template_mount(uint64_t mem_mib, struct err *e)
 {
 	bool mounted = template_is_mounted();
 	struct statvfs fs;
-	char size[64];
+	unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | (mounted ? MS_REMOUNT : 0);
+	char options[80];
 	uint64_t used = 0;
 	int r;
 
@@ -224,10 +225,13 @@ static int template_mount(uint64_t mem_mib, struct err *e)
 		return r;
 	if (mounted && statvfs(TEMPLATE_DIR, &fs) == 0)
 		used = (fs.f_blocks - fs.f_bfree) * fs.f_frsize >> 20;
-	snprintf(size, sizeof size, "mode=0700,size=%lluM",
-		 (unsigned long long)(used + mem_mib + TEMPLATE_SLACK_MIB));
-	if (mount("spore", TEMPLATE_DIR, "tmpfs",
-		  MS_NOSUID | MS_NODEV | MS_NOEXEC | (mounted ? MS_REMOUNT : 0), size) < 0)
+	/* huge=advise: for the parts gmem_huge() names; not every kernel has it. */
+	snprintf(options, sizeof options, "mode=0700,size=%lluM%s",
+		 (unsigned long long)(used + mem_mib + TEMPLATE_SLACK_MIB), ",huge=advise");
+	if (mount("spore", TEMPLATE_DIR, "tmpfs", flags, options) == 0)
+		return 0;
+	*strstr(options, ",huge") = '\0';
+	if (mount("spore", TEMPLATE_DIR, "tmpfs", flags, options) < 0)
 		return err_set(e, -errno, "%s: mount tmpfs: %m", TEMPLATE_DIR);
 	return 0;
 }

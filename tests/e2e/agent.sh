@@ -100,6 +100,7 @@ state() {
 	awk -v p=$AGENT_PID '$4 == p { print "child " $2 " " $3 }' /proc/[0-9]*/stat 2>/dev/null
 	return 0
 }
+CHANGES='' # set: the case is meant to leave something behind
 leaks() { state >$WORK/now; ! diff $WORK/before $WORK/now >$WORK/diff; }
 t() {
 	N=$((N + 1))
@@ -110,7 +111,7 @@ t() {
 	why='' && reset
 	state >$WORK/before
 	$2 </dev/null
-	if [ -z "$why" ] && leaks; then
+	if [ -z "$why" ] && [ "$CHANGES" = "" ] && leaks; then
 		sleep 1
 		leaks && fail "left behind: $(grep '^[<>]' $WORK/diff | head -5 | tr '\n' ';')"
 	fi
@@ -122,7 +123,7 @@ t() {
 		printf '%s\n' "$why" | sed 's/^/# /'
 		FAILED=$((FAILED + 1))
 		# The next case shall not suffer.
-		for id in x y z; do timeout 20 $WORK/client $SOCK remove $id 5 2>/dev/null; done
+		for id in x y; do timeout 20 $WORK/client $SOCK remove $id 5 2>/dev/null; done
 	fi
 }
 
@@ -138,7 +139,8 @@ stop_agent() {
 }
 
 make_root() {
-	mkdir -p $R/{bin,etc,tmp,root,home/user,proc,sys,dev,run,var/log,data,closed}
+	mkdir -p $R/{bin,usr,etc,tmp,root,home/user,proc,sys,dev,run,var/log,data,closed}
+	ln -s ../bin $R/usr/bin # busybox links to where it lies on this machine
 	chmod 1777 $R/tmp && chmod 700 $R/closed
 	cp /bin/busybox $R/bin/
 	/bin/busybox --install -s $R/bin # one process; each fork counts here

@@ -33,6 +33,7 @@ static int boot_load_segment(const struct gmem *m, const struct ctl_image *img, 
 	to = gmem_span(m, paddr, memsz);
 	if (!to || paddr < LAYOUT_HIMEM)
 		return err_set(e, -ENOMEM, "kernel does not fit into guest memory");
+	gmem_huge(m, paddr, filesz);
 	/* No vCPU exists yet, so this span is still ours alone. The rest of memsz is zero already. */
 	if (LZ4_decompress_safe((const char *)img->kernel + at, to, (int)packed, (int)filesz) !=
 	    (int)filesz)

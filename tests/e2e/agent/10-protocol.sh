@@ -27,11 +27,12 @@ garbage() {
 }
 t "random bytes on the socket hurt nobody" garbage
 
-no_module() {
+once() {
 	c call CreateSandbox # an empty request is a valid one: this agent is used up now
 	status 0 && c call CreateSandbox && refused "FAILED_PRECONDITION: sandbox exists already"
 }
-t "CreateSandbox comes once" no_module
+CHANGES=1
+t "CreateSandbox comes once" once
 stop_agent
 
 start_agent
@@ -50,10 +51,9 @@ stop_agent
 
 start_agent
 sandbox() { c sandbox sb pod-name "nameserver 10.0.0.53" && status 0 && that grep -q 10.0.0.53 /etc/resolv.conf; }
-before_umount() { umount /etc/resolv.conf 2>/dev/null; true; }
-c sandbox sb pod-name "nameserver 10.0.0.53"
-sandbox_dns() { status 0 && that grep -q 10.0.0.53 /etc/resolv.conf; }
-t "CreateSandbox binds the DNS settings over /etc/resolv.conf" sandbox_dns
+t "CreateSandbox binds the DNS settings over /etc/resolv.conf" sandbox
+CHANGES=''
+[ "$ONLY" = "" ] || c sandbox sb pod-name
 
 ids() {
 	local id
