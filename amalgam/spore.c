@@ -45,7 +45,11 @@
 #include "vmm/virtio/balloon.c"   /* memory back to the host                              */
 #include "vmm/virtio/blk.c"       /* disks                                                */
 #include "vmm/virtio/vsock.c"     /* streams: packets and credit                          */
+#include "vmm/virtio/vsock_in.c"  /* streams: packets from the guest                       */
+#include "vmm/virtio/vsock_out.c" /* streams: packets to the guest                         */
 #include "vmm/virtio/vsock_mux.c" /* streams: host descriptors behind them                */
+#include "vmm/virtio/vsock_io.c"  /* streams: how a descriptor is driven without sleeping */
+#include "vmm/virtio/vsock_hybrid.c" /* streams: the Unix socket with CONNECT             */
 #include "vmm/x86_64/cpuid.c"     /* which CPU the guest sees                             */
 #include "vmm/x86_64/mptable.c"   /* which CPUs and pins exist                            */
 #include "vmm/x86_64/boot.c"      /* kernel, zero page, first registers                   */

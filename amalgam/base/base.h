@@ -21,6 +21,9 @@
 #define INTERNAL
 #endif
 
+/* On a definition: part of a module's interface that only the tests call so far. */
+#define ONLY_TESTED __attribute__((unused))
+
 #define MUST_USE __attribute__((warn_unused_result))
 #define NORETURN __attribute__((noreturn))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))

@@ -54,7 +54,6 @@ struct hv_spec {
 	bool run;
 };
 INTERNAL MUST_USE int hv_create(struct hv_vm *vm, const struct hv_spec *s, struct err *e);
-INTERNAL MUST_USE int hv_run(struct hv_vm *vm, struct err *e);
 INTERNAL MUST_USE int hv_pause(struct hv_vm *vm, struct err *e);
 /* memory_fd -1: the memory is in its shared file already; only holes are punched. */
 INTERNAL MUST_USE int hv_save(struct hv_vm *vm, int state_fd, int memory_fd, struct err *e);
@@ -62,7 +61,6 @@ INTERNAL MUST_USE int hv_save(struct hv_vm *vm, int state_fd, int memory_fd, str
 INTERNAL MUST_USE int hv_changed(struct hv_vm *vm, int warm_fd, struct err *e);
 INTERNAL MUST_USE int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, bool read_only,
 				    struct err *e);
-INTERNAL MUST_USE int hv_detach(struct hv_vm *vm, unsigned slot, struct err *e);
 /* Stream between host descriptors (-1 = none; may be equal) and a guest port. Returns the host port
  * in *host_port; cookie comes back in cb.stream. */
 INTERNAL MUST_USE int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd,

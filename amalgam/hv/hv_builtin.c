@@ -218,11 +218,6 @@ int hv_create(struct hv_vm *vm, const struct hv_spec *s, struct err *e)
 	return hv_request(vm, &rq, fds, n, NULL, e);
 }
 
-int hv_run(struct hv_vm *vm, struct err *e)
-{
-	return hv_request(vm, &(struct ctl_request){ .op = CTL_RUN }, NULL, 0, NULL, e);
-}
-
 int hv_pause(struct hv_vm *vm, struct err *e)
 {
 	return hv_request(vm, &(struct ctl_request){ .op = CTL_PAUSE }, NULL, 0, NULL, e);
@@ -247,11 +242,6 @@ int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, bool read_only, struc
 				  .flags = read_only ? CTL_F_READONLY : 0 };
 
 	return hv_request(vm, &rq, &fd, 1, NULL, e);
-}
-
-int hv_detach(struct hv_vm *vm, unsigned slot, struct err *e)
-{
-	return hv_request(vm, &(struct ctl_request){ .op = CTL_DETACH, .slot = slot }, NULL, 0, NULL, e);
 }
 
 int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd, uint64_t cookie,

@@ -99,10 +99,3 @@ int pump_start(struct pump *p, struct loop *l, int in_fd, int out_fd, void (*don
 	}
 	return r;
 }
-
-void pump_stop(struct pump *p)
-{
-	p->over = true;
-	watch_stop(&p->in);
-	watch_stop(&p->out);
-}

@@ -23,4 +23,3 @@ struct pump {
 /* Both descriptors should be non-blocking where they can be. 0 or -errno. */
 INTERNAL MUST_USE int pump_start(struct pump *p, struct loop *l, int in_fd, int out_fd,
 				 void (*done)(void *arg), void *arg);
-INTERNAL void pump_stop(struct pump *p);

@@ -163,7 +163,7 @@ leaks() {
 
 have_template() {
 	[ -e $TEMPLATE ] && [ -n "$(ls $TEMPLATE)" ] || "$SPORE" factory init >"$WORK/init" 2>&1 ||
-		echo "# spore factory init: $(cat "$WORK/init")"
+		sed 's/^/# spore factory init: /' "$WORK/init" /run/spore/template.log
 }
 
 # After a case that went wrong: whatever it left must not fail the next one too.
@@ -225,6 +225,7 @@ t() {
 	else
 		echo "not ok $N - $1 # ${took}s"
 		sed 's/^/# /' "$WORK/why"
+		tail -n 5 /run/spore/sandboxes/*/console.log 2>/dev/null | sed 's/^/# console: /'
 		FAILED=$((FAILED + 1))
 		clean_up
 	fi

@@ -27,7 +27,11 @@ static int fvsk_clock_gettime(clockid_t id, struct timespec *ts);
 #include "vmm/virtio/mmio.c"
 #include "vmm/virtio/slots.c"
 #include "vmm/virtio/vsock.c"
+#include "vmm/virtio/vsock_in.c"
+#include "vmm/virtio/vsock_out.c"
 #include "vmm/virtio/vsock_mux.c"
+#include "vmm/virtio/vsock_io.c"
+#include "vmm/virtio/vsock_hybrid.c"
 
 #include <signal.h>
 #include <sys/mman.h>

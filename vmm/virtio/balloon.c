@@ -261,7 +261,7 @@ void vbal_set_target(struct vdev *d, uint32_t mib)
 	vdev_unlock(d);
 }
 
-void vbal_get_stats(struct vdev *d, struct vbal_stats *out)
+ONLY_TESTED void vbal_get_stats(struct vdev *d, struct vbal_stats *out)
 {
 	struct vbal *v = vbal_of(d);
 

@@ -475,7 +475,7 @@ static int vsk_restore(struct vdev *d, struct cur *in)
 	return 0;
 }
 
-void vsk_reset_event(struct vdev *d)
+ONLY_TESTED void vsk_reset_event(struct vdev *d)
 {
 	struct vsk *v = container_of(d, struct vsk, vdev);
 
@@ -538,5 +538,3 @@ int vsk_new(struct loop *loop, const struct vsk_config *cfg, struct vdev **out, 
 	return 0;
 }
 
-#include "vmm/virtio/vsock_in.c"
-#include "vmm/virtio/vsock_out.c"

@@ -641,7 +641,7 @@ int vmux_connect_greeting(struct vdev *d, const struct vmux_spec *s, int greet_f
 	return (int)k->c.host_port;
 }
 
-int vmux_close(struct vdev *d, uint32_t host_port)
+ONLY_TESTED int vmux_close(struct vdev *d, uint32_t host_port)
 {
 	struct vsk *v = container_of(d, struct vsk, vdev);
 	struct vmux *m = v->mux;
@@ -661,7 +661,7 @@ int vmux_close(struct vdev *d, uint32_t host_port)
 	return -ENOENT;
 }
 
-void vmux_on_guest_connect(struct vdev *d, vmux_guest_fn *fn, void *arg)
+ONLY_TESTED void vmux_on_guest_connect(struct vdev *d, vmux_guest_fn *fn, void *arg)
 {
 	struct vsk *v = container_of(d, struct vsk, vdev);
 
@@ -698,5 +698,3 @@ void vmux_free(struct vmux *m)
 	free(m);
 }
 
-#include "vmm/virtio/vsock_hybrid.c"
-#include "vmm/virtio/vsock_io.c"
