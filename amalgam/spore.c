@@ -78,6 +78,7 @@
 
 /* Front door. */
 #include "amalgam/cli/opt.c"         /* option tables                                     */
+#include "amalgam/cli/cli.c"         /* failing in one line, opening /dev/kvm            */
 #include "amalgam/cli/tty.c"         /* the person's terminal                             */
 #include "amalgam/cli/cmd_run.c"     /* spore run                                         */
 #include "amalgam/cli/cmd_exec.c"    /* spore exec                                        */

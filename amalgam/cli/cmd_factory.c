@@ -60,6 +60,16 @@ static int factory_destroy(bool json, struct err *e)
 	return 0;
 }
 
+/* Kata's words for factory.enable_template = false; both are success there. */
+static int factory_disabled(bool init, bool json)
+{
+	if (json)
+		puts(init ? "{\"initialized\":false,\"enabled\":false}" : "{\"on\":false,\"enabled\":false}");
+	else
+		puts(init ? "vm factory or VMCache is not enabled" : "vm factory not enabled");
+	return 0;
+}
+
 int cli_factory(int argc, char **argv)
 {
 	const char *config = NULL;
@@ -91,9 +101,9 @@ int cli_factory(int argc, char **argv)
 	if (r < 0)
 		return cli_fail(&e);
 	if (!strcmp(verb, "init"))
-		r = factory_init(&cfg, json, &e);
+		r = cfg.enable_template ? factory_init(&cfg, json, &e) : factory_disabled(true, json);
 	else if (!strcmp(verb, "status"))
-		r = factory_status(json);
+		r = cfg.enable_template ? factory_status(json) : factory_disabled(false, json);
 	else if (!strcmp(verb, "destroy"))
 		r = factory_destroy(json, &e);
 	else

@@ -97,6 +97,7 @@ int cli_ps(int argc, char **argv)
 	if (manage_parse(&m, argc, argv, 0, 0, "ps [--json]", &status))
 		return status;
 	l.json = m.json;
+	rundir_sweep();
 	if (l.json)
 		printf("[");
 	else
@@ -176,7 +177,10 @@ static int manage_freeze(int argc, char **argv, enum manage_verb verb, const cha
 
 	if (manage_parse(&m, argc, argv, 1, 1, usage, &status))
 		return status;
-	return manage_in_guest(m.id, verb, 0, &e) < 0 ? cli_fail(&e) : 0;
+	if (manage_in_guest(m.id, verb, 0, &e) < 0 ||
+	    rundir_set_paused(m.id, verb == MANAGE_PAUSE, &e) < 0)
+		return cli_fail(&e);
+	return 0;
 }
 
 int cli_pause(int argc, char **argv)

@@ -285,6 +285,7 @@ static int run_claim(struct run *r, struct err *e)
 	r->state.supervisor = getpid();
 	r->state.supervisor_start = proc_start_time(getpid());
 	r->state.created_ns = clock_wall_ns();
+	r->state.is_detached = r->opt.detach;
 	r->state.command = mem_strdup(r->spec->process->n_args ? r->spec->process->args[0] : "");
 	if ((err = run_save(r, RUNDIR_CREATING, e)) < 0 || (err = run_listen(r, e)) < 0)
 		return err;
@@ -382,6 +383,7 @@ static void run_stop(struct run *r, bool keep)
 		unlink(r->socket);
 	else if (r->dir)
 		rundir_release(r->dir);
+	rundir_sweep();
 }
 
 /* From an event loop to the end of the container; the exit status. started is told once it runs. */
@@ -453,7 +455,7 @@ int cli_run(int argc, char **argv)
 			 .start_ns = clock_mono_ns(), .sandbox.vm.ctl_fd = -1 };
 	struct run_options *o = &r.opt;
 	const struct opt table[] = {
-		{ 0, "block", OPT_STRING, &o->block, "FILE", "root filesystem: ext4 or erofs image, or block device", 0, 0 },
+		{ 0, "block", OPT_STRING, &o->block, "FILE", "root filesystem: ext4/erofs image or block device", 0, 0 },
 		{ 0, "bundle", OPT_STRING, &o->bundle, "DIR", "OCI bundle: run its config.json", 0, 0 },
 		{ 'n', "name", OPT_STRING, &o->name, "ID", "name of the sandbox; default: made up", 0, 0 },
 		{ 't', "terminal", OPT_FLAG, &o->terminal, NULL, "give the command a terminal", 0, 0 },

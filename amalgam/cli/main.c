@@ -1,8 +1,5 @@
 /* main.c - which face the file shows: the name it was called by, then the first argument. */
-#include <fcntl.h>
-
 #include "amalgam/cli/cli.h"
-#include "amalgam/base/log.h"
 #include "version.h"
 
 static const struct main_command {
@@ -22,43 +19,6 @@ static const struct main_command {
 	{ "check", cli_check, "say whether this host can run micro-VMs" },
 };
 
-int cli_fail(const struct err *e)
-{
-	fprintf(stderr, "spore: %s\n", e->msg);
-	return CLI_FAILED;
-}
-
-int cli_start_failed(const struct err *e)
-{
-	static const struct {
-		const char *words;
-		int code;
-	} rows[] = {
-		{ "executable file not found", 127 }, { "no such file or directory", 127 },
-		{ "permission denied", 126 },         { "exec format error", 126 },
-	};
-	cli_fail(e);
-	for (unsigned i = 0; i < ARRAY_LEN(rows); i++)
-		if (strstr(e->msg, rows[i].words))
-			return rows[i].code;
-	return CLI_FAILED;
-}
-
-int cli_open_kvm(struct err *e)
-{
-	int fd;
-
-	if (geteuid() != 0)
-		return err_set(e, -EPERM, "must be root to make sandboxes; try: sudo spore ...");
-	fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (fd >= 0)
-		return fd;
-	if (errno == ENOENT)
-		return err_set(e, -ENOENT, "/dev/kvm: not there; load the kvm_intel or kvm_amd module, or "
-			       "enable virtualization (in a VM: nested virtualization)");
-	return err_set(e, -errno, "/dev/kvm: %m");
-}
-
 static int main_usage(FILE *to)
 {
 	fprintf(to, "usage: spore COMMAND [options]\n\n"
@@ -69,10 +29,24 @@ static int main_usage(FILE *to)
 	return to == stdout ? 0 : CLI_FAILED;
 }
 
+/* A closed standard descriptor would be given to the first file we open, and that file then be taken
+ * for a container's stream. */
+static void main_fill_stdio(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= 2);
+	if (fd > 2)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
 
+	main_fill_stdio();
 	for (unsigned i = 0; i < ARRAY_LEN(main_commands); i++)
 		if (!strcmp(name, main_commands[i].name))
 			return main_commands[i].run(argc - 1, argv + 1);
@@ -82,7 +56,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h"))
 		return main_usage(stdout);
-	if (*name)
-		fprintf(stderr, "spore: unknown command \"%s\"\n\n", name);
-	return main_usage(stderr);
+	if (!*name)
+		return main_usage(stderr);
+	fprintf(stderr, "spore: unknown command \"%s\"; see: spore help\n", name);
+	return CLI_FAILED;
 }

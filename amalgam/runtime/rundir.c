@@ -2,9 +2,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "amalgam/base/fd.h"
 #include "amalgam/base/mem.h"
 #include "amalgam/base/path.h"
 #include "amalgam/base/proc.h"
@@ -63,26 +65,49 @@ char *rundir_path(const char *id)
 	return mem_printf("%s/%s", RUNDIR_SANDBOXES, id);
 }
 
+/* Remove a sandbox that has no supervisor any more. Several may want to, and the name may be taken anew
+ * in between: who removes holds a lock, and looks under it. */
+static bool rundir_clear_dead(const char *id, bool detached_too)
+{
+	AUTO_CLOSE int lock = open(RUNDIR_SANDBOXES, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_FREE char *path = rundir_path(id);
+	struct rundir_state st;
+	bool clear;
+
+	if (lock < 0 || flock(lock, LOCK_EX) < 0 || rundir_load(id, &st, NULL) < 0)
+		return false;
+	clear = !rundir_is_live(&st) && (detached_too || !st.is_detached);
+	rundir_state_fini(&st);
+	if (clear)
+		rundir_release(path);
+	return clear;
+}
+
+static void rundir_sweep_one(void *arg, const struct rundir_state *st)
+{
+	(void)arg;
+	if (!st->is_detached && !rundir_is_live(st))
+		rundir_clear_dead(st->id, false);
+}
+
+void rundir_sweep(void)
+{
+	rundir_each(rundir_sweep_one, NULL);
+}
+
 int rundir_claim(const char *id, char **dir, struct err *e)
 {
 	AUTO_FREE char *path = rundir_path(id);
-	struct rundir_state old;
 	int r;
 
 	if ((r = path_mkdirs(RUNDIR_SANDBOXES, 0711, e)) < 0)
 		return r;
 	r = mkdir(path, 0700) < 0 ? -errno : 0;
-	if (r == -EEXIST && rundir_load(id, &old, NULL) == 0) {
-		bool dead = !rundir_is_live(&old);
-		rundir_state_fini(&old);
-		if (dead) {
-			rundir_release(path);
-			r = mkdir(path, 0700) < 0 ? -errno : 0;
-		}
-	}
+	if (r == -EEXIST && rundir_clear_dead(id, true))
+		r = mkdir(path, 0700) < 0 ? -errno : 0;
 	if (r == -EEXIST)
 		return err_set(e, r, "name \"%s\" is already used; choose another or remove that "
-			       "sandbox with: spore kill %s", id, id);
+			       "sandbox with: spore rm --force %s", id, id);
 	if (r < 0)
 		return err_set(e, r, "%s: %s", path, strerror(-r));
 	*dir = take_ptr(&path);
@@ -103,11 +128,11 @@ int rundir_save(const char *dir, const struct rundir_state *st, struct err *e)
 	str_json(&b, st->id);
 	buf_printf(&b, ",\n  \"status\": \"%s\",\n  \"supervisor\": %d,\n  \"supervisor_start\": %llu,\n"
 		   "  \"pid\": %d,\n  \"pid_start\": %llu,\n  \"created_ns\": %llu,\n"
-		   "  \"exit_code\": %d,\n  \"clone\": %s,\n  \"command\": ",
+		   "  \"exit_code\": %d,\n  \"clone\": %s,\n  \"detached\": %s,\n  \"command\": ",
 		   rundir_status_name(st->status), st->supervisor,
 		   (unsigned long long)st->supervisor_start, st->vmm,
 		   (unsigned long long)st->vmm_start, (unsigned long long)st->created_ns, st->exit_code,
-		   st->clone ? "true" : "false");
+		   st->clone ? "true" : "false", st->is_detached ? "true" : "false");
 	str_json(&b, st->command ? st->command : "");
 	buf_add_str(&b, "\n}\n");
 	return path_replace(path, b.data, b.len, 0600, e);
@@ -126,7 +151,8 @@ static int rundir_parse(const struct json *o, struct rundir_state *st, struct er
 	    json_u64(json_get(o, "pid_start"), 0, UINT64_MAX, &st->vmm_start, e) < 0 ||
 	    json_u64(json_get(o, "created_ns"), 0, UINT64_MAX, &st->created_ns, e) < 0 ||
 	    json_u64(json_get(o, "exit_code"), 0, 255, &code, e) < 0 ||
-	    json_bool(json_get(o, "clone"), &st->clone, e) < 0)
+	    json_bool(json_get(o, "clone"), &st->clone, e) < 0 ||
+	    json_bool(json_get(o, "detached"), &st->is_detached, e) < 0)
 		return -EINVAL;
 	st->supervisor = (pid_t)supervisor;
 	st->vmm = (pid_t)pid;
@@ -138,9 +164,26 @@ static int rundir_parse(const struct json *o, struct rundir_state *st, struct er
 	return 0;
 }
 
+static char *rundir_paused_mark(const char *id)
+{
+	return mem_printf("%s/%s/paused", RUNDIR_SANDBOXES, id);
+}
+
+int rundir_set_paused(const char *id, bool paused, struct err *e)
+{
+	AUTO_FREE char *path = rundir_paused_mark(id);
+	AUTO_CLOSE int fd = -1;
+
+	if (!paused)
+		return unlink(path) < 0 && errno != ENOENT ? err_set(e, -errno, "%s: %m", path) : 0;
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? err_set(e, -errno, "%s: %m", path) : 0;
+}
+
 int rundir_load(const char *id, struct rundir_state *st, struct err *e)
 {
 	AUTO_FREE char *path = mem_printf("%s/%s/state.json", RUNDIR_SANDBOXES, id);
+	AUTO_FREE char *paused = rundir_paused_mark(id);
 	AUTO_BUF struct buf b = { 0 };
 	AUTO_JSON struct json_doc doc = { 0 };
 	int r;
@@ -158,6 +201,8 @@ int rundir_load(const char *id, struct rundir_state *st, struct err *e)
 		err_wrap(e, "%s", path);
 		return r;
 	}
+	if (st->status == RUNDIR_RUNNING && access(paused, F_OK) == 0)
+		st->status = RUNDIR_PAUSED;
 	return 0;
 }
 

@@ -6,8 +6,11 @@
  *                            /output.log   a detached container's output
  *   /run/spore/template/                   template.h
  *
+ *                            /paused       is there while it is paused
+ *
  * A directory is claimed with mkdir(2), so two sandboxes never share a name. One whose supervisor is
- * gone (pid and start time in state.json) belongs to nobody and is cleared by the next who asks. */
+ * gone (pid and start time in state.json) belongs to nobody: who wants the name clears it, and
+ * rundir_sweep() does unless the sandbox was detached and may still be asked for its output. */
 #pragma once
 
 #include <sys/types.h>
@@ -26,6 +29,7 @@ struct rundir_state {
 	uint64_t created_ns;                  /* wall clock */
 	int exit_code;                        /* STOPPED */
 	bool clone;                           /* from a template, or booted */
+	bool is_detached;                     /* stays after its end, until `spore rm` */
 	char *command;                        /* for people; heap */
 };
 
@@ -38,6 +42,8 @@ INTERNAL void rundir_make_id(char out[RUNDIR_ID_MAX + 1]);
 INTERNAL MUST_USE int rundir_claim(const char *id, char **dir, struct err *e);
 /* Remove it and everything in it. */
 INTERNAL void rundir_release(const char *dir);
+/* Remove what sandboxes left whose supervisor was killed. */
+INTERNAL void rundir_sweep(void);
 /* Path of a sandbox's directory, heap; no check whether it exists. */
 INTERNAL MUST_USE char *rundir_path(const char *id);
 
@@ -45,6 +51,8 @@ INTERNAL MUST_USE int rundir_save(const char *dir, const struct rundir_state *st
 /* -ENOENT: no such sandbox. Free with rundir_state_fini(). The file is ours but is checked anyway. */
 INTERNAL MUST_USE int rundir_load(const char *id, struct rundir_state *st, struct err *e);
 INTERNAL void rundir_state_fini(struct rundir_state *st);
+/* Note that a running sandbox is paused, or is no more. Its state file is its supervisor's to write. */
+INTERNAL MUST_USE int rundir_set_paused(const char *id, bool paused, struct err *e);
 INTERNAL const char *rundir_status_name(enum rundir_status s);
 /* Is its supervisor (or, while creating, its maker) still there? */
 INTERNAL bool rundir_is_live(const struct rundir_state *st);

@@ -235,8 +235,10 @@ static int sandbox_make_machine(struct sandbox *s, const struct sandbox_spec *sp
 		if (r == 0)
 			return 0;
 		snprintf(s->no_template, sizeof s->no_template, "%.159s", no.msg);
-		if (r != -ENOENT) { /* the half-made machine is of no use */
+		/* Who has made no template at all does not expect one. */
+		if (r != -ENOENT || template_list(NULL, 0) > 0)
 			log_warn("template not used, booting instead", KV("reason", no.msg));
+		if (r != -ENOENT) { /* the half-made machine is of no use */
 			hv_stop(&s->vm);
 			s->gone = false;
 			if ((r = sandbox_spawn(s, s->loop, ev, e)) < 0)

@@ -734,6 +734,8 @@ void ga_container_end(struct ga_container *c, uint64_t timeout_ms, ga_container_
 
 	c->state = GA_CONTAINER_ENDING;
 	c->ended = ended;
+	for (struct ga_process *p = c->processes; p; p = p->next)
+		ga_wait_stop(&p->wait);
 	if (c->cgroup.path)
 		(void)!ga_cgroup_freeze(&c->cgroup, false, &e);
 	ga_wait_start(&c->agent->loop, &c->wait, timeout_ms, ga_container_is_quiet,

@@ -39,6 +39,8 @@ void ga_process_free(struct ga_process *p)
 	ga_process_close_sync(p);
 	ga_wait_stop(&p->wait);
 	ga_stdio_fini(&p->io);
+	if (p->call)
+		ttrpc_fail(p->call, TTRPC_CANCELLED, "process was removed");
 	for (size_t i = 0; i < p->n_waiters; i++)
 		ttrpc_fail(p->waiters[i], TTRPC_NOT_FOUND, "process was removed");
 	free(p->waiters);

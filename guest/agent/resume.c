@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/random.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <time.h>
 
 #include "amalgam/base/clock.h"
@@ -69,6 +70,11 @@ int ga_resume_prepare(struct err *e)
 	if (access("/etc/machine-id", F_OK) < 0)
 		return 0;
 	return ga_mount_at(NULL, GA_RESUME_MACHINE_ID, "/etc/machine-id", options, 1, e);
+}
+
+void ga_resume_unbind(void)
+{
+	umount2("/etc/machine-id", MNT_DETACH);
 }
 
 static int ga_resume_machine_id(const char *id, struct err *e)

@@ -13,5 +13,8 @@ INTERNAL MUST_USE int ga_resume_clock(int64_t sec, int64_t nsec, struct err *e);
 /* A file for the machine id, bound over /etc/machine-id; empty until the sandbox has one. */
 INTERNAL MUST_USE int ga_resume_prepare(struct err *e);
 
+/* Undo that: only in tests is there somebody left to care. */
+INTERNAL void ga_resume_unbind(void);
+
 /* All steps of SporeClone but the CPUs, in order. */
 INTERNAL MUST_USE int ga_resume_apply(const Grpc__SporeClone *s, struct err *e);

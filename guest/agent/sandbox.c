@@ -1,6 +1,6 @@
 #include "guest/agent/sandbox.h"
 
-#include <fcntl.h>
+#include <sys/mount.h>
 
 #include "amalgam/base/mem.h"
 #include "amalgam/base/path.h"
@@ -37,7 +37,7 @@ static int ga_sandbox_modules(const Grpc__CreateSandboxRequest *req, struct err 
 }
 
 /* Bound over the agent's own /etc/resolv.conf, where a container's mount may take it from. */
-static int ga_sandbox_dns(const Grpc__CreateSandboxRequest *req, struct err *e)
+static int ga_sandbox_dns(struct ga_agent *a, const Grpc__CreateSandboxRequest *req, struct err *e)
 {
 	static char bind[] = "bind";
 	char *options[] = { bind };
@@ -53,6 +53,7 @@ static int ga_sandbox_dns(const Grpc__CreateSandboxRequest *req, struct err *e)
 		return e->code;
 	if (access("/etc/resolv.conf", F_OK) < 0)
 		return 0;
+	a->sandbox.has_dns = true;
 	return ga_mount_at(NULL, GA_SANDBOX_RESOLV, "/etc/resolv.conf", options, 1, e);
 }
 
@@ -105,7 +106,7 @@ static int ga_sandbox_make(struct ga_agent *a, const Grpc__CreateSandboxRequest 
 		return err_wrap(e, "clone");
 	if (ga_sandbox_modules(req, e) < 0 ||
 	    (*req->hostname && ga_ns_set_hostname(&a->own, &s->ns, req->hostname, e) < 0) ||
-	    ga_sandbox_storages(a, req, e) < 0 || ga_sandbox_dns(req, e) < 0)
+	    ga_sandbox_storages(a, req, e) < 0 || ga_sandbox_dns(a, req, e) < 0)
 		return e->code;
 	/* The machine's own name, too: what the kernel logs, and what a probe of the agent sees. */
 	if (*req->hostname && a->config.is_init &&
@@ -151,6 +152,8 @@ static void ga_sandbox_container_ended(struct ga_container *c, bool in_time)
 
 	if (!in_time)
 		log_warn("container would not end", KV("container", c->id));
+	if (c->call)
+		ttrpc_fail(take_ptr(&c->call), TTRPC_CANCELLED, "sandbox was destroyed");
 	ga_container_forget(c);
 	ga_sandbox_step(a);
 }
@@ -166,6 +169,9 @@ static void ga_sandbox_step(struct ga_agent *a)
 	}
 	ga_storage_remove_all(a, &s->storages);
 	ga_ns_close(&s->ns);
+	if (s->has_dns)
+		umount2("/etc/resolv.conf", MNT_DETACH);
+	ga_resume_unbind();
 	sync();
 	log_info("sandbox destroyed", KV("sandbox", s->id ? s->id : ""));
 	ga_rpc_reply_empty(take_ptr(&s->call));

@@ -13,6 +13,7 @@ struct ga_sandbox {
 	bool is_prepared;  /* ga_sandbox_prepare() was here: what every sandbox needs exists */
 	bool is_ready;     /* CreateSandbox has succeeded */
 	bool is_dead;      /* it has failed, or DestroySandbox has come: nothing more is accepted */
+	bool has_dns;      /* /etc/resolv.conf is covered by ours */
 	bool has_hostname; /* else the first container that has one names the pod */
 	char *id;
 	struct ga_ns_set ns; /* ipc and uts; pid once a container owns it */

@@ -134,7 +134,8 @@ int __wrap_ioctl(int fd, int request, ...)
 
 static struct ctl_create bench_spec(void)
 {
-	return (struct ctl_create){ .mem_bytes = BENCH_MEM, .vcpus = 1, .max_vcpus = 8, .seed = 1 };
+	return (struct ctl_create){ .mem_bytes = BENCH_MEM, .vcpus = 1, .max_vcpus = 8, .seed = 1,
+				    .fingerprint = "host and build, vouched for" };
 }
 
 static void bench_wait_line(int fd)
@@ -146,43 +147,13 @@ static void bench_wait_line(int fd)
 			bench_die("the guest said nothing", EPIPE);
 }
 
-/* Some KVMs (kvm_pvm) show a vCPU more features than they offer, and then rightly refuse the template
- * as foreign. The tiny guest uses none: store what was loaded. */
-static void bench_fix_cpuid(int state, int kvm)
-{
-	struct kvm k = { .fd = kvm };
-	struct cpuid_table offer;
-	AUTO_BUF struct buf b = { 0 };
-	struct err e = { 0 };
-	struct snap s;
-	struct cur in;
-
-	if (vmm_read_state(state, &b, &e) < 0 || snap_parse(&s, b.data, b.len, NULL, &e) < 0 ||
-	    cpuid_supported(&k, &offer, &e) < 0)
-		bench_err(&e);
-	cpuid_for_guest(&offer, &k, bench_spec().max_vcpus);
-	if (!snap_find(&s, SNAP_VCPU, 0, &in))
-		bench_die("state file", EPROTO);
-	in = vstate_part(in, VSTATE_CPUID);
-	for (size_t n = cur_left(&in) / sizeof offer.entry[0]; n; n--) {
-		uint8_t *at = (uint8_t *)(uintptr_t)cur_bytes(&in, sizeof offer.entry[0]);
-		struct kvm_cpuid_entry2 c;
-		memcpy(&c, at, sizeof c);
-		for (uint32_t i = 0; i < offer.n; i++)
-			if (offer.entry[i].function == c.function && offer.entry[i].index == c.index)
-				memcpy(at, &offer.entry[i], sizeof c);
-	}
-	snap_patch32(&b, SNAP_OFF_CRC, snap_crc32c(b.data + SNAP_OFF_SUMMED, b.len - SNAP_OFF_SUMMED));
-	bench_must("state file", fd_pwrite_full(state, b.data, b.len, 0));
-}
-
 static void bench_make(const char *dir)
 {
 	int memory = bench_open(dir, "memory", O_RDWR | O_CREAT | O_TRUNC);
 	int state = bench_open(dir, "state", O_RDWR | O_CREAT | O_TRUNC);
 	struct ctl_create create = bench_spec();
 	struct hv_spec spec = { .create = &create, .kvm_fd = bench_open_kvm(), .memory_fd = memory,
-				.shared = true, .state_fd = -1, .run = true };
+				.shared = true, .state_fd = -1, .warm_fd = -1, .run = true };
 	uint32_t flag = 1;
 	struct hv_vm vm;
 	struct err e = { 0 };
@@ -197,7 +168,6 @@ static void bench_make(const char *dir)
 	if (hv_pause(&vm, &e) < 0 || hv_save(&vm, state, -1, &e) < 0)
 		bench_err(&e);
 	hv_stop(&vm);
-	bench_fix_cpuid(state, spec.kvm_fd);
 	bench_must("flag", fd_pwrite_full(memory, &flag, sizeof flag, BENCH_FLAG));
 }
 
@@ -237,16 +207,10 @@ static void floor_part(struct cur in, enum vstate_class cls, void *to, size_t ma
 		bench_die("state file lacks a register class", EPROTO);
 }
 
-static size_t floor_count(struct cur in, enum vstate_class cls, size_t each)
-{
-	struct cur part = vstate_part(in, cls);
-	return cur_left(&part) / each;
-}
-
 /* Everything that a floor clone loads, out of the template's state file. */
 static void floor_init(struct floor *f, const char *dir)
 {
-	AUTO_CLOSE int fd = bench_open(dir, "state", O_RDONLY);
+	AUTO_FREE char *path = mem_printf("%s/state", dir);
 	AUTO_BUF struct buf b = { 0 };
 	struct err e = { 0 };
 	struct snap s;
@@ -254,8 +218,10 @@ static void floor_init(struct floor *f, const char *dir)
 
 	*f = (struct floor){ .kvm = bench_open_kvm(), .memory = bench_open(dir, "memory", O_RDONLY) };
 	f->run_bytes = (size_t)bench_must("vCPU size", ioctl(f->kvm, KVM_GET_VCPU_MMAP_SIZE, 0));
-	if (vmm_read_state(fd, &b, &e) < 0 || snap_parse(&s, b.data, b.len, NULL, &e) < 0)
+	if (path_read(path, SNAP_MAX_BYTES, &b, &e) < 0 || snap_parse(&s, b.data, b.len, NULL, &e) < 0)
 		bench_err(&e);
+	if (!snap_find(&s, SNAP_CPUID, 0, &in) || cpuid_restore(&f->cpuid, in, &e) < 0)
+		bench_die("state file: CPUID", EPROTO);
 	if (!snap_find(&s, SNAP_CLOCK, 0, &in))
 		bench_die("state file", EPROTO);
 	f->clock = cur_le64(&in);
@@ -270,10 +236,9 @@ static void floor_init(struct floor *f, const char *dir)
 	floor_part(in, VSTATE_DEBUG, &f->debug, sizeof f->debug);
 	floor_part(in, VSTATE_LAPIC, &f->lapic, sizeof f->lapic);
 	floor_part(in, VSTATE_EVENTS, &f->events, sizeof f->events);
-	floor_part(in, VSTATE_CPUID, f->cpuid.entry, sizeof f->cpuid.entry);
 	floor_part(in, VSTATE_MSRS, f->msrs.e, sizeof f->msrs.e);
-	f->cpuid.n = (uint32_t)floor_count(in, VSTATE_CPUID, sizeof f->cpuid.entry[0]);
-	f->msrs.n = (uint32_t)floor_count(in, VSTATE_MSRS, sizeof f->msrs.e[0]);
+	in = vstate_part(in, VSTATE_MSRS);
+	f->msrs.n = (uint32_t)(cur_left(&in) / sizeof f->msrs.e[0]);
 }
 
 /* In the order of state.c. */
@@ -530,7 +495,8 @@ static void clone_start(struct hv_vm *vm, const char *dir, int console)
 	struct ctl_create create = bench_spec();
 	struct hv_spec spec = { .create = &create, .kvm_fd = bench_open_kvm(), .console_fd = console,
 				.memory_fd = bench_open(dir, "memory", O_RDONLY),
-				.state_fd = bench_open(dir, "state", O_RDONLY), .run = true };
+				.state_fd = bench_open(dir, "state", O_RDONLY), .warm_fd = -1,
+				.run = true };
 	struct err e = { 0 };
 
 	if (hv_spawn(vm, &e) < 0 || hv_create(vm, &spec, &e) < 0)

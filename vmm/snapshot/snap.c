@@ -89,11 +89,11 @@ static int snap_check_sections(const struct snap *s, struct err *e)
 		uint64_t n;
 		seen[i] = cur_le64(&c);
 		n = cur_le64(&c);
+		if (c.bad || n > cur_left(&c) || !cur_bytes(&c, ALIGN_UP(n, UINT64_C(8))))
+			return err_set(e, -EPROTO, "state file: section %u runs past the end", i);
 		for (uint32_t j = 0; j < i; j++)
 			if (seen[j] == seen[i])
 				return err_set(e, -EPROTO, "state file: section %u is there twice", i);
-		if (c.bad || n > cur_left(&c) || !cur_bytes(&c, ALIGN_UP(n, UINT64_C(8))))
-			return err_set(e, -EPROTO, "state file: section %u runs past the end", i);
 	}
 	if (cur_left(&c))
 		return err_set(e, -EPROTO, "state file: bytes behind the last section");

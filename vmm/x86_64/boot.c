@@ -11,7 +11,7 @@
 /* Packed kernel, written by guest/kernel/pack.c: header, then `segments` of these, then LZ4 blocks. */
 #define BOOT_KERNEL_MAGIC    "SPOREKRN"
 #define BOOT_KERNEL_VERSION  1
-#define BOOT_KERNEL_SEGMENTS 16
+#define BOOT_KERNEL_SEGMENTS 64 /* what pack.c writes at most */
 
 /* Setup header, boot.rst "The Real-Mode Kernel Header". */
 #define BOOT_FLAG        0xaa55
@@ -35,7 +35,7 @@ static int boot_load_segment(const struct gmem *m, const struct ctl_image *img, 
 		return err_set(e, -ENOMEM, "kernel does not fit into guest memory");
 	gmem_huge(m, paddr, filesz);
 	/* No vCPU exists yet, so this span is still ours alone. The rest of memsz is zero already. */
-	if (LZ4_decompress_safe((const char *)img->kernel + at, to, (int)packed, (int)filesz) !=
+	if (filesz && LZ4_decompress_safe((const char *)img->kernel + at, to, (int)packed, (int)filesz) !=
 	    (int)filesz)
 		return err_set(e, -EPROTO, "kernel: damaged segment");
 	*end = MAX(*end, paddr + memsz);
@@ -51,7 +51,7 @@ static int boot_load_kernel(const struct gmem *m, const struct ctl_image *img,
 
 	out->rip = cur_le64(&c);
 	if (!magic || memcmp(magic, BOOT_KERNEL_MAGIC, 8) || version != BOOT_KERNEL_VERSION ||
-	    n > BOOT_KERNEL_SEGMENTS)
+	    c.bad || n == 0 || n > BOOT_KERNEL_SEGMENTS)
 		return err_set(e, -EPROTO, "this build has no guest kernel in it");
 	for (uint32_t i = 0; i < n; i++) {
 		int r = boot_load_segment(m, img, &c, end, e);

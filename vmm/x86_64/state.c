@@ -244,6 +244,14 @@ static int vstate_bad(struct err *e, const char *what)
 	return err_set(e, -EPROTO, "vCPU state: %s is missing or malformed", what);
 }
 
+/* KVM says EINVAL to a value this CPU cannot have: a refusal of the snapshot, not a failure of ours. */
+static int vstate_refused(struct err *e, int r, const char *what)
+{
+	if (r != -EINVAL)
+		return vstate_fail(e, r, what);
+	return err_set(e, -ENOTSUP, "this host refuses the saved %s", what);
+}
+
 static int vstate_restore_plain(int fd, const struct vstate_plain *p, struct cur part,
 				struct err *e)
 {
@@ -254,7 +262,7 @@ static int vstate_restore_plain(int fd, const struct vstate_plain *p, struct cur
 		return vstate_bad(e, p->name);
 	cur_copy(&part, raw, p->bytes);
 	r = kvm_ioctl(fd, p->set, raw);
-	return r < 0 ? vstate_fail(e, r, p->name) : 0;
+	return r < 0 ? vstate_refused(e, r, p->name) : 0;
 }
 
 static int vstate_restore_xsave(const struct kvm *k, int fd, struct cur part, struct err *e)
@@ -267,7 +275,7 @@ static int vstate_restore_xsave(const struct kvm *k, int fd, struct cur part, st
 		return vstate_bad(e, "XSAVE");
 	cur_copy(&part, raw, k->xsave_bytes);
 	r = kvm_ioctl(fd, KVM_SET_XSAVE, raw);
-	return r < 0 ? vstate_fail(e, r, "XSAVE") : 0;
+	return r < 0 ? vstate_refused(e, r, "XSAVE") : 0;
 }
 
 static int vstate_restore_tsc_khz(const struct kvm *k, int fd, struct cur part, struct err *e)
@@ -276,7 +284,7 @@ static int vstate_restore_tsc_khz(const struct kvm *k, int fd, struct cur part, 
 	int host = kvm_ioctl(fd, KVM_GET_TSC_KHZ, NULL), r;
 	uint64_t slack;
 
-	if (part.bad || khz == 0)
+	if (part.bad || khz == 0 || cur_left(&part))
 		return vstate_bad(e, "TSC_KHZ");
 	if (host < 0)
 		return vstate_fail(e, host, "KVM_GET_TSC_KHZ");
