@@ -52,6 +52,7 @@ enum ctl_op {
 #define CTL_F_IN  1u /* the VMM reads it and sends to the guest */
 #define CTL_F_OUT 2u /* the VMM writes to it what the guest sends */
 #define CTL_F_BOTH 3u
+#define CTL_F_FIRST 4u /* tell CTL_EV_FIRST */
 
 #define CTL_FINGERPRINT 32
 
@@ -84,6 +85,7 @@ struct ctl_reply {
 enum ctl_event_kind {
 	CTL_EV_EXIT = 1,  /* the guest is gone: msg says how, value = enum ctl_exit */
 	CTL_EV_CONNECTED, /* the guest accepted a CTL_CONNECT; value = cookie */
+	CTL_EV_FIRST,     /* the first byte from the guest was delivered, if asked for; value = cookie */
 	CTL_EV_CLOSED,    /* last word about a stream: every byte delivered or given up. value = cookie,
 			     code 0 in order, -ECONNREFUSED never opened, -ETIMEDOUT, -ECONNRESET */
 };

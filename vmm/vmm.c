@@ -67,8 +67,8 @@ static void vmm_on_stream(void *arg, uint32_t host_port, enum vmux_event ev, int
 	struct vmm_stream *s = arg;
 
 	(void)host_port;
-	if (ev == VMUX_OPENED) {
-		vmm_event(s->vmm, CTL_EV_CONNECTED, 0, s->cookie, "");
+	if (ev != VMUX_CLOSED) {
+		vmm_event(s->vmm, ev == VMUX_OPENED ? CTL_EV_CONNECTED : CTL_EV_FIRST, 0, s->cookie, "");
 		return;
 	}
 	vmm_event(s->vmm, CTL_EV_CLOSED, err, s->cookie, err ? strerror(-err) : "");
@@ -79,7 +79,7 @@ static int vmm_do_connect(struct vmm *m, const struct ctl_request *rq, int *fds,
 			  uint64_t *value, struct err *e)
 {
 	struct vmux_spec spec = { .guest_port = rq->port, .in_fd = -1, .out_fd = -1,
-				  .fn = vmm_on_stream };
+				  .first = rq->flags & CTL_F_FIRST, .fn = vmm_on_stream };
 	struct vmm_stream *s;
 	int r;
 

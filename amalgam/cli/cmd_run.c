@@ -82,10 +82,12 @@ static void run_on_gone(void *arg, enum ctl_exit how, const char *why)
 		container_on_gone(&r->container);
 }
 
-static void run_on_stream(void *arg, uint64_t cookie, bool closed, int code)
+static void run_on_stream(void *arg, uint64_t cookie, enum hv_stream_event ev, int code)
 {
 	struct run *r = arg;
-	container_on_stream(&r->container, cookie, closed, code);
+
+	(void)code;
+	container_on_stream(&r->container, cookie, ev);
 }
 
 static void run_on_signal(struct watch *w, uint32_t events)
@@ -134,9 +136,10 @@ static int run_open_block(struct run *r, const char *path, struct err *e)
 		ro = true;
 	}
 	if (r->block_fd < 0 || fstat(r->block_fd, &st) < 0)
-		return err_set(e, -errno, "--block %s: %m", path);
+		return err_set(e, -errno, "--block %s: %m; give an image file or a block device", path);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_set(e, -EINVAL, "--block %s: neither a file nor a block device", path);
+		return err_set(e, -EINVAL, "--block %s: neither a file nor a block device; give one of "
+			       "them", path);
 	if (S_ISREG(st.st_mode) && st.st_size == 0)
 		return err_set(e, -EINVAL, "--block %s: empty file; make an image with: mke2fs -t ext4 -d "
 			       "DIRECTORY %s SIZE", path, path);
@@ -455,7 +458,7 @@ int cli_run(int argc, char **argv)
 			 .start_ns = clock_mono_ns(), .sandbox.vm.ctl_fd = -1 };
 	struct run_options *o = &r.opt;
 	const struct opt table[] = {
-		{ 0, "block", OPT_STRING, &o->block, "FILE", "root filesystem: ext4/erofs image or block device", 0, 0 },
+		{ 0, "block", OPT_STRING, &o->block, "FILE", "root: ext4/erofs image or block device", 0, 0 },
 		{ 0, "bundle", OPT_STRING, &o->bundle, "DIR", "OCI bundle: run its config.json", 0, 0 },
 		{ 'n', "name", OPT_STRING, &o->name, "ID", "name of the sandbox; default: made up", 0, 0 },
 		{ 't', "terminal", OPT_FLAG, &o->terminal, NULL, "give the command a terminal", 0, 0 },
@@ -466,9 +469,9 @@ int cli_run(int argc, char **argv)
 		{ 'w', "cwd", OPT_STRING, &o->cwd, "DIR", "working directory; default /", 0, 0 },
 		{ 'u', "user", OPT_STRING, &o->user, "USER", "user[:group], by name or number", 0, 0 },
 		{ 0, "read-only", OPT_FLAG, &o->read_only, NULL, "do not write to the root filesystem", 0, 0 },
-		{ 0, "no-template", OPT_FLAG, &o->no_template, NULL, "boot, even when there is a template", 0, 0 },
+		{ 0, "no-template", OPT_FLAG, &o->no_template, NULL, "boot; never clone a template", 0, 0 },
 		{ 0, "config", OPT_STRING, &o->config, "FILE", "configuration file", 0, 0 },
-		{ 0, "json-times", OPT_FLAG, &o->json_times, NULL, "print stage times on stderr at the end", 0, 0 },
+		{ 0, "json-times", OPT_FLAG, &o->json_times, NULL, "stage times on stderr at the end", 0, 0 },
 		{ 'h', "help", OPT_FLAG, &o->help, NULL, "this text", 0, 0 },
 		{ 0 },
 	};

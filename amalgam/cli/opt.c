@@ -58,7 +58,7 @@ static int opt_word(const struct opt *table, int argc, char **argv, int *i, stru
 		o = word[2] ? NULL : opt_find_letter(table, word[1]);
 	}
 	if (!o)
-		return err_set(e, -EINVAL, "unknown option %s", word);
+		return err_set(e, -EINVAL, "unknown option %s; see --help", word);
 	if (o->kind == OPT_FLAG)
 		return eq ? err_set(e, -EINVAL, "--%s takes no value", o->name) : opt_set(o, NULL, e);
 	if (eq)

@@ -15,12 +15,14 @@
 
 struct hv_vm;
 
+enum hv_stream_event { HV_STREAM_OPEN, HV_STREAM_FIRST, HV_STREAM_CLOSED };
+
 struct hv_callbacks {
 	/* The guest is over, or the machine process died (then how is CTL_EXIT_INTERNAL). Once. */
 	void (*exited)(void *arg, enum ctl_exit how, const char *why);
-	/* A stream from hv_connect() opened (code 0), or had its last byte delivered or given up
-	 * (closed = true; code as in ctl.h). */
-	void (*stream)(void *arg, uint64_t cookie, bool closed, int code);
+	/* A stream from hv_connect() opened, delivered its first byte, or had its last one delivered or
+	 * given up (code as in ctl.h). */
+	void (*stream)(void *arg, uint64_t cookie, enum hv_stream_event ev, int code);
 	void *arg;
 };
 
@@ -62,9 +64,10 @@ INTERNAL MUST_USE int hv_changed(struct hv_vm *vm, int warm_fd, struct err *e);
 INTERNAL MUST_USE int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, bool read_only,
 				    struct err *e);
 /* Stream between host descriptors (-1 = none; may be equal) and a guest port. Returns the host port
- * in *host_port; cookie comes back in cb.stream. */
+ * in *host_port; cookie comes back in cb.stream, which hears of the first byte if tell_first. */
 INTERNAL MUST_USE int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd,
-				 uint64_t cookie, uint32_t *host_port, struct err *e);
+				 bool tell_first, uint64_t cookie, uint32_t *host_port,
+				 struct err *e);
 INTERNAL MUST_USE int hv_listen(struct hv_vm *vm, int listen_fd, struct err *e);
 
 /* Kill the process, reap it, release everything. Safe on a zeroed or half-made hv_vm. */

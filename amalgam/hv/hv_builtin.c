@@ -113,9 +113,14 @@ static void hv_deliver(struct hv_vm *vm, struct ctl_event *ev)
 		hv_over(vm, (enum ctl_exit)ev->value, ev->msg);
 		break;
 	case CTL_EV_CONNECTED:
+	case CTL_EV_FIRST:
 	case CTL_EV_CLOSED:
 		if (vm->cb.stream)
-			vm->cb.stream(vm->cb.arg, ev->value, ev->kind == CTL_EV_CLOSED, ev->code);
+			vm->cb.stream(vm->cb.arg, ev->value,
+				      ev->kind == CTL_EV_CONNECTED ? HV_STREAM_OPEN :
+				      ev->kind == CTL_EV_FIRST	   ? HV_STREAM_FIRST :
+								     HV_STREAM_CLOSED,
+				      ev->code);
 		break;
 	}
 }
@@ -244,10 +249,11 @@ int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, bool read_only, struc
 	return hv_request(vm, &rq, &fd, 1, NULL, e);
 }
 
-int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd, uint64_t cookie,
-	       uint32_t *host_port, struct err *e)
+int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd, bool tell_first,
+	       uint64_t cookie, uint32_t *host_port, struct err *e)
 {
-	struct ctl_request rq = { .op = CTL_CONNECT, .port = guest_port, .value = cookie };
+	struct ctl_request rq = { .op = CTL_CONNECT, .port = guest_port, .value = cookie,
+				  .flags = tell_first ? CTL_F_FIRST : 0 };
 	struct ctl_reply reply;
 	int fds[2], r;
 	size_t n = 0;

@@ -54,11 +54,14 @@ static void container_on_exit(void *arg, int code)
 	container_settle(c);
 }
 
-void container_on_stream(struct container *c, uint64_t cookie, bool closed, int code)
+void container_on_stream(struct container *c, uint64_t cookie, enum hv_stream_event ev)
 {
-	(void)code;
+	struct sandbox_times *t = &c->sandbox->t;
+
+	if (ev == HV_STREAM_FIRST && !t->first_output)
+		t->first_output = clock_mono_ns();
 	/* Only output streams hold the end up: nobody reads input any more once the process is gone. */
-	if (!closed || cookie <= CONTAINER_COOKIE || cookie > CONTAINER_COOKIE + 2)
+	if (ev != HV_STREAM_CLOSED || cookie <= CONTAINER_COOKIE || cookie > CONTAINER_COOKIE + 2)
 		return;
 	if (c->open_outputs)
 		c->open_outputs--;
@@ -88,7 +91,7 @@ static int container_connect(struct container *c, const struct container_stdio *
 		if (ends[i].in < 0 && ends[i].out < 0)
 			continue;
 		r = hv_connect(&c->sandbox->vm, AGENT_PORT_STREAM, ends[i].in, ends[i].out,
-			       CONTAINER_COOKIE + i, &c->ports[i], e);
+			       i == 1, CONTAINER_COOKIE + i, &c->ports[i], e);
 		if (r < 0)
 			return err_wrap(e, "standard stream %u", i);
 		c->open_outputs += ends[i].out >= 0;

@@ -37,7 +37,7 @@ INTERNAL MUST_USE int container_run(struct container *c, struct sandbox *s, cons
 				    Grpc__Spec *spec, const struct container_rootfs *rootfs,
 				    const struct container_stdio *io, struct err *e);
 /* To be called from the sandbox's events. */
-INTERNAL void container_on_stream(struct container *c, uint64_t cookie, bool closed, int code);
+INTERNAL void container_on_stream(struct container *c, uint64_t cookie, enum hv_stream_event ev);
 INTERNAL void container_on_gone(struct container *c);
 INTERNAL bool container_is_over(const struct container *c);
 

@@ -24,16 +24,17 @@ static void sandbox_on_exited(void *arg, enum ctl_exit how, const char *why)
 		s->events.gone(s->events.arg, how, why);
 }
 
-static void sandbox_on_stream(void *arg, uint64_t cookie, bool closed, int code)
+static void sandbox_on_stream(void *arg, uint64_t cookie, enum hv_stream_event ev, int code)
 {
 	struct sandbox *s = arg;
+	bool closed = ev == HV_STREAM_CLOSED;
 
 	if (cookie == SANDBOX_COOKIE_AGENT) {
 		s->connect_state = closed ? (code ? code : -ECONNRESET) : 1;
 		if (closed && s->agent.conn)
 			agent_close(&s->agent);
 	} else if (s->events.stream) {
-		s->events.stream(s->events.arg, cookie, closed, code);
+		s->events.stream(s->events.arg, cookie, ev, code);
 	}
 }
 
@@ -60,7 +61,8 @@ static int sandbox_dial(struct sandbox *s, int *fd, struct err *e)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return err_set(e, -errno, "socketpair: %m");
 	s->connect_state = 0;
-	r = hv_connect(&s->vm, AGENT_PORT, pair[1], pair[1], SANDBOX_COOKIE_AGENT, &port, e);
+	r = hv_connect(&s->vm, AGENT_PORT, pair[1], pair[1], false, SANDBOX_COOKIE_AGENT, &port,
+		       e);
 	close(pair[1]);
 	if (r < 0)
 		close(pair[0]);

@@ -36,7 +36,7 @@ struct sandbox_times {
 struct sandbox;
 struct sandbox_events {
 	void (*gone)(void *arg, enum ctl_exit how, const char *why); /* the machine ended by itself */
-	void (*stream)(void *arg, uint64_t cookie, bool closed, int code); /* cookies >= 16 */
+	void (*stream)(void *arg, uint64_t cookie, enum hv_stream_event ev, int code); /* cookies >= 16 */
 	void *arg;
 };
 

@@ -1,4 +1,4 @@
-/* fuzz_blk.c - requests to the disk: vmm/virtio/blk.c behind its real registers.
+/* fuzz_blk.c - requests to the disk: vmm/virtio/blk_req.c and blk.c behind their real registers.
  *
  * Input: u8 flags (1 = read-only disk, 2 = no EVENT_IDX, 4 = no FLUSH, 8 = try the page cache
  * first), then requests. A request is a good one - type, sector, length, cuts - unless its knob
@@ -13,6 +13,7 @@
 #include "vmm/virtio/queue.c"
 #include "vmm/virtio/mmio.c"
 #include "vmm/virtio/slots.c"
+#include "vmm/virtio/blk_req.c"
 #include "vmm/virtio/blk.c"
 
 #include <sys/mman.h>

@@ -15,17 +15,15 @@
 #include "vmm/virtio/blk.h"
 
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include "amalgam/base/clock.h"
 #include "amalgam/base/log.h"
 #include "amalgam/base/mem.h"
 
-#define VBLK_SECTOR 512u
+#include "vmm/virtio/blk_req.h"
 
 /* Section 5.2.3, feature bits. */
 #define VBLK_F_SEG_MAX      (UINT64_C(1) << 2)
@@ -36,349 +34,16 @@
 #define VBLK_F_DISCARD      (UINT64_C(1) << 13)
 #define VBLK_F_WRITE_ZEROES (UINT64_C(1) << 14)
 
-/* Section 5.2.6, request types and status. */
-#define VBLK_T_IN           0u
-#define VBLK_T_OUT          1u
-#define VBLK_T_FLUSH        4u
-#define VBLK_T_GET_ID       8u
-#define VBLK_T_DISCARD      11u
-#define VBLK_T_WRITE_ZEROES 13u
-
-enum vblk_status { VBLK_S_OK, VBLK_S_IOERR, VBLK_S_UNSUPP };
-
-/* Limits we announce. A zeroing request may have to be written out byte by byte, hence 64 MiB. */
-#define VBLK_SEG_MAX             128u
-#define VBLK_MAX_RANGES          16u
-#define VBLK_MAX_DISCARD_SECTORS (GIB(1) / VBLK_SECTOR)
-#define VBLK_MAX_ZERO_SECTORS    (MIB(64) / VBLK_SECTOR)
-#define VBLK_PHYSICAL_BLOCK      4096u /* page cache and file systems work in these */
+#define VBLK_SEG_MAX        128u
+#define VBLK_PHYSICAL_BLOCK 4096u /* page cache and file systems work in these */
 
 #define VBLK_STACK_BYTES KIB(64)
 
-/* What the loop thread serves itself in one go: so many reads of at most so many bytes. */
-#define VBLK_INLINE_BURST 16
-#define VBLK_INLINE_BYTES KIB(128)
-
-/* Section 5.2.4, struct virtio_blk_config; little-endian, as is this host. */
-struct PACKED vblk_space {
-	uint64_t capacity; /* sectors of 512 bytes */
-	uint32_t size_max;
-	uint32_t seg_max;
-	uint16_t cylinders;
-	uint8_t heads, sectors;
-	uint32_t blk_size;
-	uint8_t physical_block_exp, alignment_offset;
-	uint16_t min_io_size;
-	uint32_t opt_io_size;
-	uint8_t writeback, unused0;
-	uint16_t num_queues;
-	uint32_t max_discard_sectors;
-	uint32_t max_discard_seg;
-	uint32_t discard_sector_alignment;
-	uint32_t max_write_zeroes_sectors;
-	uint32_t max_write_zeroes_seg;
-	uint8_t write_zeroes_may_unmap, unused1[3];
-};
-static_assert(offsetof(struct vblk_space, blk_size) == 20, "5.2.4");
-static_assert(sizeof(struct vblk_space) == 60, "5.2.4");
-
-/* Section 5.2.6, what a request begins with, and one range of discard and write zeroes. */
-struct vblk_header {
-	uint32_t type, reserved;
-	uint64_t sector;
-};
-struct vblk_range {
-	uint64_t sector;
-	uint32_t num_sectors, flags;
-};
-#define VBLK_RANGE_UNMAP 1u
-
-struct vblk {
-	struct vdev dev;
-	int fd;
-	bool read_only, is_bdev;
-	bool no_nowait; /* loop thread; the host cannot say whether a read would wait */
-	char serial[VBLK_SERIAL_MAX];
-	struct vblk_space space;
-	uint32_t epoch; /* slot lock; counts resets: a request of an older epoch is dropped */
-
-	pthread_mutex_t lock; /* everything below */
-	pthread_cond_t work;  /* a turn may be had: wanted, parked or stop changed */
-	pthread_cond_t calm;  /* idle, in_io or workers changed as somebody may wait for */
-	unsigned workers;     /* threads that exist */
-	unsigned idle;        /* of these, waiting for a turn (inv 1) */
-	unsigned wanted;      /* turns to hand out: somebody should look at the queue */
-	unsigned in_io;       /* requests whose host calls may touch guest memory */
-	bool parked;          /* between quiesce() and resume(): no turns; set by the loop thread */
-	bool stop;
-};
-
-/* A request being served. One lives on each worker's stack; nothing is allocated for requests. */
-struct vblk_req {
-	struct vq_chain c; /* its iov is consumed by the transfer */
-	struct vblk_header h;
-	struct iovec tail; /* the status byte */
-	uint32_t epoch;
-	bool writethrough; /* make it durable before it completes */
-	uint32_t done;     /* bytes written to the driver, status excluded */
-};
+#define VBLK_INLINE_BURST 16 /* reads that the loop thread serves itself in one go */
 
 static struct vblk *vblk_of(struct vdev *d)
 {
 	return container_of(d, struct vblk, dev);
-}
-
-/* --- requests: bytes in, status out ----------------------------------------------------------- */
-
-/* Copy the header and find the status byte. Framing is the driver's choice (2.7.4): header, data
- * and status may share or split segments. */
-static int vblk_parse(struct vblk_req *r)
-{
-	const struct iovec *last;
-
-	r->done = 0;
-	if (vq_copy_out(&r->c, 0, &r->h, sizeof r->h) != sizeof r->h || r->c.nin == 0)
-		return -EINVAL;
-	last = &r->c.iov[r->c.nout + r->c.nin - 1];
-	r->tail = (struct iovec){ (uint8_t *)last->iov_base + last->iov_len - 1, 1 };
-	return 0;
-}
-
-/* Bytes of the request's data, either direction. */
-static uint32_t vblk_out_bytes(const struct vblk_req *r)
-{
-	return r->c.out_len - (uint32_t)sizeof r->h;
-}
-static uint32_t vblk_in_bytes(const struct vblk_req *r)
-{
-	return r->c.in_len - 1;
-}
-
-static bool vblk_inside(const struct vblk *v, uint64_t sector, uint64_t count)
-{
-	return sector <= v->space.capacity && count <= v->space.capacity - sector;
-}
-
-/* Move the start of *iov forward by `bytes`, which it has. */
-static void vblk_skip(struct iovec **iov, unsigned *n, size_t bytes)
-{
-	while (*n && bytes >= (*iov)->iov_len) {
-		bytes -= (*iov)->iov_len;
-		(*iov)++;
-		(*n)--;
-	}
-	if (*n) {
-		(*iov)->iov_base = (uint8_t *)(*iov)->iov_base + bytes;
-		(*iov)->iov_len -= bytes;
-	}
-}
-
-static int vblk_transfer(const struct vblk *v, bool write, struct iovec *iov, unsigned n, off_t at)
-{
-	while (n) {
-		ssize_t k = write ? pwritev(v->fd, iov, (int)n, at) :
-				    preadv(v->fd, iov, (int)n, at);
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k < 0)
-			return -errno;
-		if (k == 0) /* the file is shorter than when it was attached */
-			return -EIO;
-		at += k;
-		vblk_skip(&iov, &n, (size_t)k);
-	}
-	return 0;
-}
-
-static enum vblk_status vblk_in(struct vblk *v, struct vblk_req *r)
-{
-	struct iovec *iov = r->c.iov + r->c.nout;
-	uint32_t bytes = vblk_in_bytes(r);
-	unsigned n = r->c.nin;
-
-	if (bytes % VBLK_SECTOR || !vblk_inside(v, r->h.sector, bytes / VBLK_SECTOR))
-		return VBLK_S_IOERR;
-	if (--iov[n - 1].iov_len == 0)
-		n--;
-	if (vblk_transfer(v, false, iov, n, (off_t)(r->h.sector * VBLK_SECTOR)) < 0)
-		return VBLK_S_IOERR;
-	r->done = bytes;
-	return VBLK_S_OK;
-}
-
-static enum vblk_status vblk_out(struct vblk *v, struct vblk_req *r)
-{
-	struct iovec *iov = r->c.iov;
-	uint32_t bytes = vblk_out_bytes(r);
-	unsigned n = r->c.nout;
-
-	if (bytes % VBLK_SECTOR || !vblk_inside(v, r->h.sector, bytes / VBLK_SECTOR))
-		return VBLK_S_IOERR;
-	vblk_skip(&iov, &n, sizeof r->h);
-	if (vblk_transfer(v, true, iov, n, (off_t)(r->h.sector * VBLK_SECTOR)) < 0)
-		return VBLK_S_IOERR;
-	return VBLK_S_OK;
-}
-
-static enum vblk_status vblk_flush(struct vblk *v, struct vblk_req *r)
-{
-	(void)r;
-	if (v->read_only)
-		return VBLK_S_OK;
-	return fdatasync(v->fd) < 0 ? VBLK_S_IOERR : VBLK_S_OK;
-}
-
-static enum vblk_status vblk_get_id(struct vblk *v, struct vblk_req *r)
-{
-	if (vblk_in_bytes(r) < sizeof v->serial)
-		return VBLK_S_IOERR;
-	r->done = (uint32_t)vq_copy_in(&r->c, 0, v->serial, sizeof v->serial);
-	return VBLK_S_OK;
-}
-
-/* Copy the ranges of a discard or write zeroes request, or say what is wrong with them. Nothing is
- * done before all are known to be good. */
-static enum vblk_status vblk_ranges(const struct vblk *v, const struct vblk_req *r, uint32_t flags,
-				    uint64_t max_sectors, struct vblk_range *range, unsigned *n)
-{
-	uint32_t bytes = vblk_out_bytes(r);
-
-	*n = bytes / sizeof *range;
-	if (bytes % sizeof *range || *n == 0 || *n > VBLK_MAX_RANGES)
-		return VBLK_S_IOERR;
-	vq_copy_out(&r->c, sizeof r->h, range, bytes);
-	for (unsigned i = 0; i < *n; i++)
-		if (range[i].flags & ~flags) /* 5.2.6.2: a MUST, so before any other complaint */
-			return VBLK_S_UNSUPP;
-	for (unsigned i = 0; i < *n; i++)
-		if (range[i].num_sectors > max_sectors ||
-		    !vblk_inside(v, range[i].sector, range[i].num_sectors))
-			return VBLK_S_IOERR;
-	return VBLK_S_OK;
-}
-
-static int vblk_fallocate(const struct vblk *v, int mode, off_t at, off_t bytes)
-{
-	int r;
-
-	do
-		r = fallocate(v->fd, mode | FALLOC_FL_KEEP_SIZE, at, bytes);
-	while (r < 0 && errno == EINTR);
-	return r < 0 ? -errno : 0;
-}
-
-static int vblk_discard_range(const struct vblk *v, const struct vblk_range *range)
-{
-	uint64_t span[2] = { range->sector * VBLK_SECTOR,
-			     (uint64_t)range->num_sectors * VBLK_SECTOR };
-
-	if (range->num_sectors == 0) /* fallocate and BLKDISCARD refuse it */
-		return 0;
-	if (v->is_bdev)
-		return ioctl(v->fd, BLKDISCARD, span) < 0 ? -errno : 0;
-	return vblk_fallocate(v, FALLOC_FL_PUNCH_HOLE, (off_t)span[0], (off_t)span[1]);
-}
-
-static enum vblk_status vblk_discard(struct vblk *v, struct vblk_req *r)
-{
-	struct vblk_range range[VBLK_MAX_RANGES];
-	unsigned n;
-	/* 5.2.6.2: UNSUPP also for the unmap flag, which is for write zeroes only. */
-	enum vblk_status s = vblk_ranges(v, r, 0, VBLK_MAX_DISCARD_SECTORS, range, &n);
-
-	for (unsigned i = 0; s == VBLK_S_OK && i < n; i++) {
-		int err = vblk_discard_range(v, &range[i]);
-		if (err < 0)
-			s = err == -EOPNOTSUPP ? VBLK_S_UNSUPP : VBLK_S_IOERR;
-	}
-	return s;
-}
-
-static int vblk_write_zeros(const struct vblk *v, off_t at, uint64_t bytes)
-{
-	static const uint8_t zeros[4096] __attribute__((aligned(4096))); /* O_DIRECT */
-
-	while (bytes) {
-		struct iovec iov[64];
-		unsigned n = 0;
-		uint64_t batch = 0;
-		int r;
-
-		while (batch < bytes && n < ARRAY_LEN(iov)) {
-			size_t k = MIN(bytes - batch, sizeof zeros);
-			iov[n++] = (struct iovec){ (void *)(uintptr_t)zeros, k };
-			batch += k;
-		}
-		r = vblk_transfer(v, true, iov, n, at);
-		if (r < 0)
-			return r;
-		at += (off_t)batch;
-		bytes -= batch;
-	}
-	return 0;
-}
-
-/* The cheapest way the host has: a hole if that is allowed, a mark in the file system, real
- * zeros. */
-static int vblk_zero_range(const struct vblk *v, const struct vblk_range *range)
-{
-	off_t at = (off_t)(range->sector * VBLK_SECTOR);
-	off_t bytes = (off_t)range->num_sectors * VBLK_SECTOR;
-
-	if (bytes == 0)
-		return 0;
-	if ((range->flags & VBLK_RANGE_UNMAP) &&
-	    vblk_fallocate(v, FALLOC_FL_PUNCH_HOLE, at, bytes) == 0)
-		return 0;
-	if (vblk_fallocate(v, FALLOC_FL_ZERO_RANGE, at, bytes) == 0)
-		return 0;
-	return vblk_write_zeros(v, at, (uint64_t)bytes);
-}
-
-static enum vblk_status vblk_write_zeroes(struct vblk *v, struct vblk_req *r)
-{
-	struct vblk_range range[VBLK_MAX_RANGES];
-	unsigned n;
-	enum vblk_status s =
-		vblk_ranges(v, r, VBLK_RANGE_UNMAP, VBLK_MAX_ZERO_SECTORS, range, &n);
-
-	for (unsigned i = 0; s == VBLK_S_OK && i < n; i++)
-		if (vblk_zero_range(v, &range[i]) < 0)
-			s = VBLK_S_IOERR;
-	return s;
-}
-
-/* Section 5.2.6. What is not listed is VIRTIO_BLK_S_UNSUPP. */
-static const struct vblk_type {
-	uint32_t type;
-	bool modifies;
-	enum vblk_status (*serve)(struct vblk *v, struct vblk_req *r);
-} vblk_types[] = {
-	{ VBLK_T_IN,           false, vblk_in           },
-	{ VBLK_T_OUT,          true,  vblk_out          },
-	{ VBLK_T_FLUSH,        false, vblk_flush        },
-	{ VBLK_T_GET_ID,       false, vblk_get_id       },
-	{ VBLK_T_DISCARD,      true,  vblk_discard      },
-	{ VBLK_T_WRITE_ZEROES, true,  vblk_write_zeroes },
-};
-
-static enum vblk_status vblk_serve(struct vblk *v, struct vblk_req *r)
-{
-	for (unsigned i = 0; i < ARRAY_LEN(vblk_types); i++) {
-		const struct vblk_type *t = &vblk_types[i];
-		enum vblk_status s;
-
-		if (t->type != r->h.type)
-			continue;
-		/* 5.2.6.2: IOERR and no byte written. Here, whatever the driver negotiated. */
-		if (t->modifies && v->read_only)
-			return VBLK_S_IOERR;
-		s = t->serve(v, r);
-		if (s == VBLK_S_OK && t->modifies && r->writethrough)
-			s = vblk_flush(v, r);
-		return s;
-	}
-	return VBLK_S_UNSUPP;
 }
 
 /* --- the queue: one request out, one back ----------------------------------------------------- */
@@ -430,14 +95,10 @@ static bool vblk_pop(struct vblk *v, struct vblk_req *r, bool *more)
 
 static void vblk_push_locked(struct vblk *v, struct vblk_req *r, uint8_t status)
 {
-	/* 2.7.8.2: the length counts from the first writable byte and without gaps, so a status
-	 * that follows data we did not write is not in it. */
-	uint32_t written = r->done == vblk_in_bytes(r) ? r->done + 1 : r->done;
-
 	if (r->epoch != v->epoch)
 		return;
 	memcpy(r->tail.iov_base, &status, 1);
-	if (vq_push(&v->dev.q[0], r->c.head, written) < 0)
+	if (vq_push(&v->dev.q[0], r->c.head, vblk_written(r)) < 0)
 		vdev_broken(&v->dev, "bad used ring");
 	else
 		vdev_signal(&v->dev, 0);
@@ -452,30 +113,14 @@ static void vblk_push(struct vblk *v, struct vblk_req *r, uint8_t status)
 
 /* --- the short way: what the page cache holds needs no thread --------------------------------- */
 
-/* preadv2(2) with RWF_NOWAIT: all that is in memory, EAGAIN if it would wait. Not in every libc. */
-static ssize_t vblk_read_nowait(int fd, const struct iovec *iov, unsigned n, uint64_t at)
-{
-	return syscall(SYS_preadv2, fd, iov, (unsigned long)n, (unsigned long)at, 0ul, RWF_NOWAIT);
-}
-
 /* True when the whole read was served from memory. */
 static bool vblk_in_cached(struct vblk *v, struct vblk_req *r)
 {
-	struct iovec *iov = r->c.iov + r->c.nout;
-	uint32_t bytes = vblk_in_bytes(r);
-	unsigned n = r->c.nin;
-	ssize_t k;
+	int err = v->no_nowait ? -EAGAIN : vblk_read_cached(v, r);
 
-	if (v->no_nowait || r->h.type != VBLK_T_IN || bytes > VBLK_INLINE_BYTES ||
-	    bytes % VBLK_SECTOR || !vblk_inside(v, r->h.sector, bytes / VBLK_SECTOR))
-		return false;
-	if (--iov[n - 1].iov_len == 0)
-		n--;
-	k = vblk_read_nowait(v->fd, iov, n, r->h.sector * VBLK_SECTOR);
-	if (k < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) /* tmpfs, for one */
+	if (err == -EOPNOTSUPP || err == -ENOSYS) /* tmpfs, for one */
 		v->no_nowait = true;
-	r->done = bytes;
-	return k == (ssize_t)bytes;
+	return err == 0;
 }
 
 /* Slot lock held, loop thread. 1 = one request served, 0 = none and the queue is as it was, -errno

@@ -27,6 +27,7 @@ struct vmux_conn {
 	bool in_over, out_over; /* nothing more can be read, written */
 	bool end_in, end_out;   /* the guest wants this; the second when to_host has drained */
 	bool opened, told;      /* the guest accepted; and the owner knows */
+	bool wants_first, first; /* the owner wants to hear of the first byte; it has been delivered */
 	bool over;
 	bool on_io, on_report; /* in the list of that name */
 	int why;               /* vmux_fn's err */
@@ -180,8 +181,19 @@ static void vmux_in_ended(struct vmux_conn *k, bool broken)
 
 /* --- guest to host ---------------------------------------------------------------------------- */
 
+/* Bytes have reached out_fd. */
+static void vmux_delivered(struct vmux_conn *k)
+{
+	if (!k->wants_first)
+		return;
+	k->wants_first = false;
+	k->first = true;
+	vmux_want_report(k);
+}
+
 static void vmux_flushed(struct vmux_conn *k, uint32_t n)
 {
+	vmux_delivered(k);
 	vmux_buf_drop(&k->to_host, n);
 	vsk_forwarded(k->m->v, &k->c, n);
 	if (k->to_host.len)
@@ -219,9 +231,10 @@ void vmux_data(struct vmux *m, struct vsk_conn *c, const struct vq_chain *chain)
 	}
 	if (n && !k->to_host.len && k->out_how < VMUX_STAGED)
 		r = vmux_writev(&k->out_how, k->out_fd, chain->iov, chain->nout);
-	if (r > 0)
+	if (r > 0) {
 		vsk_forwarded(m->v, c, done = (uint32_t)r);
-	else if (r < 0 && r != -EAGAIN) {
+		vmux_delivered(k);
+	} else if (r < 0 && r != -EAGAIN) {
 		vsk_forwarded(m->v, c, n);
 		vmux_out_broken(k);
 		return;
@@ -537,6 +550,10 @@ static void vmux_report_one(struct vmux_conn *k)
 		if (k->fn)
 			k->fn(k->arg, k->c.host_port, VMUX_OPENED, 0);
 	}
+	if (k->first && k->fn) {
+		k->first = false;
+		k->fn(k->arg, k->c.host_port, VMUX_FIRST, 0);
+	}
 	if (!k->over || k->on_report) /* the callback closed it: next time */
 		return;
 	vmux_close_fds(k);
@@ -634,6 +651,7 @@ int vmux_connect_greeting(struct vdev *d, const struct vmux_spec *s, int greet_f
 	vmux_set_fds(k, s->in_fd, s->out_fd);
 	k->greet_fd = greet_fd;
 	k->keep = s->keep;
+	k->wants_first = s->first;
 	k->fn = s->fn;
 	k->arg = s->arg;
 	k->c.guest_port = s->guest_port;

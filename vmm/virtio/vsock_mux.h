@@ -40,6 +40,7 @@
 
 enum vmux_event {
 	VMUX_OPENED, /* the guest has accepted; err is 0 */
+	VMUX_FIRST,  /* the first bytes from the guest reached out_fd; only if asked for */
 	/* The last word about this stream: all bytes delivered or given up. err: 0 ended in order,
 	 * -ECONNREFUSED not accepted, -ETIMEDOUT not answered, -ECONNRESET cut off, -EPROTO the guest
 	 * broke the protocol. */
@@ -53,6 +54,7 @@ struct vmux_spec {
 	int out_fd; /* bytes from the guest go here, -1 = none (they are dropped). May be in_fd */
 	uint32_t timeout_ms; /* for the guest to answer, 0 = VSK_REQUEST_MS */
 	bool keep;   /* the stream outlives the descriptor: EOF and EPIPE are not told to the guest */
+	bool first;          /* tell VMUX_FIRST */
 	vmux_fn *fn; /* may be NULL */
 	void *arg;
 };

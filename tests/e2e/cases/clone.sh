@@ -311,7 +311,7 @@ clone_damaged() {
 	damaged 'truncate -s 1000 "$(state_file)"' "state file: 1000 bytes long, header says $bytes: truncated?"
 	damaged ': >"$(state_file)"' "state file: 0 bytes"
 	damaged 'poke "$(state_file)" 3000 "\\xaa\\x55\\xaa"' "state file: checksum does not match: damaged"
-	damaged 'poke "$(state_file)" 8 "\\x63"' "state file: format 99, this spore reads 1"
+	damaged 'poke "$(state_file)" 8 "\\x63"' "state file: format 99, this spore reads "
 	damaged 'poke "$(state_file)" 12 "\\xb7"' "state file: made for another architecture (183)"
 	damaged 'poke "$(state_file)" 0 X' "state file: not a spore snapshot"
 	damaged 'truncate -s 64M "$(memory_file)"' "memory file"

@@ -325,6 +325,35 @@ TEST(boot_refuses_a_damaged_packed_kernel)
 	}
 }
 
+TEST(boot_refuses_a_packed_kernel_cut_short_in_its_header)
+{
+	struct tboot t;
+
+	tboot_init(&t, MIB(64));
+	for (t.kernel.len = 0; t.kernel.len < 24; t.kernel.len++) {
+		test_note("%zu bytes", t.kernel.len);
+		CHECK_EQ(tboot_load(&t, ""), -EPROTO);
+		CHECK_STR(t.e.msg, "this build has no guest kernel in it");
+	}
+	t.kernel.len = 24;
+	memset(t.kernel.data + TBOOT_COUNT, 0, 4); /* a kernel of no segments */
+	CHECK_EQ(tboot_load(&t, ""), -EPROTO);
+	tboot_fini(&t);
+}
+
+TEST(boot_takes_a_segment_without_bytes_in_the_file)
+{
+	static const struct tboot_segment s[] = { { TBOOT_PADDR, 0x1000, 0x800 },
+						  { TBOOT_PADDR + 0x1000, 0x3000, 0 } };
+	struct tboot t;
+
+	tboot_init(&t, MIB(64));
+	t.kernel.len = 0;
+	tboot_pack(&t.kernel, s, 2);
+	CHECK_EQ(tboot_load(&t, ""), 0);
+	tboot_fini(&t);
+}
+
 TEST(boot_writes_below_1_mib_only_what_it_says)
 {
 	static const struct {
