@@ -208,7 +208,8 @@ test)
 	install_packages build test
 	build
 	check
-	tests/rig/selftest.sh quick | tap "rig"
+	tests/rig/selftest.sh | tap "rig"
+	tests/e2e/agent.sh | tap "agent"
 	e2e
 	say "all tests passed"
 	;;

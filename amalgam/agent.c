@@ -1,5 +1,6 @@
 /* agent.c - the guest agent, in reading order: PID 1 of every micro-VM, the only file of its
  * initramfs.
+ *
  * Bottom layer first: a file may use only what stands above it here. base and wire are shared with the
  * host (amalgam/spore.c), which uses more of them, so what stays unused here is no mistake. */
 #define INTERNAL static __attribute__((unused))
@@ -39,6 +40,7 @@
 #include "guest/agent/limits.c"  /* rlimits, scheduling, sysctls                          */
 #include "guest/agent/seccomp.c" /* OCI profile -> BPF                                    */
 #include "guest/agent/copyup.c"  /* the tmpcopyup option                                  */
+#include "guest/agent/idmap.c"   /* idmapped mounts                                       */
 #include "guest/agent/dev.c"     /* device nodes and links                                */
 #include "guest/agent/rootfs.c"  /* a container's tree, built and entered                 */
 #include "guest/agent/tty.c"     /* pseudo terminals                                      */
@@ -65,7 +67,8 @@
 #include "guest/agent/sandbox.c"   /* the pod: shared namespaces, storages, the end       */
 
 /* Front door. */
-#include "guest/agent/rpc.c"   /* the method table                                        */
-#include "guest/agent/reap.c"  /* SIGCHLD                                                 */
-#include "guest/agent/boot.c"  /* early mounts, kernel command line                       */
-#include "guest/agent/agent.c" /* main                                                    */
+#include "guest/agent/rpc.c"     /* the method table                                      */
+#include "guest/agent/logport.c" /* the log, for who wants it                             */
+#include "guest/agent/reap.c"    /* SIGCHLD                                               */
+#include "guest/agent/boot.c"    /* early mounts, kernel command line                     */
+#include "guest/agent/agent.c"   /* main                                                  */

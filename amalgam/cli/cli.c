@@ -1,6 +1,8 @@
 #include "amalgam/cli/cli.h"
 
 #include <fcntl.h>
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
 
 int cli_fail(const struct err *e)
 {
@@ -31,10 +33,52 @@ int cli_open_kvm(struct err *e)
 	if (geteuid() != 0)
 		return err_set(e, -EPERM, "must be root to make sandboxes; try: sudo spore ...");
 	fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (fd >= 0)
+	if (fd >= 0 && ioctl(fd, KVM_GET_API_VERSION, 0) == KVM_API_VERSION)
 		return fd;
+	if (fd >= 0) {
+		close(fd);
+		return err_set(e, -ENODEV, "/dev/kvm: not KVM's device; load the kvm_intel or kvm_amd "
+			       "module");
+	}
 	if (errno == ENOENT)
 		return err_set(e, -ENOENT, "/dev/kvm: not there; load the kvm_intel or kvm_amd module, or "
 			       "enable virtualization (in a VM: nested virtualization)");
 	return err_set(e, -errno, "/dev/kvm: %m");
+}
+
+int cli_check_env(const struct opt_list *own, const char *cwd, struct err *e)
+{
+	for (unsigned i = 0; i < own->n; i++)
+		if (!strchr(own->item[i], '=') || own->item[i][0] == '=')
+			return err_set(e, -EINVAL, "--env %s: must be NAME=VALUE", own->item[i]);
+	if (cwd && cwd[0] != '/')
+		return err_set(e, -EINVAL, "--cwd %s: must be absolute", cwd);
+	return 0;
+}
+
+/* Does anything in list from `first` on name the same variable? */
+static bool cli_env_has(const struct opt_list *list, unsigned first, const char *var)
+{
+	size_t n = strcspn(var, "=");
+
+	for (unsigned i = first; i < list->n; i++)
+		if (!strncmp(list->item[i], var, n) && list->item[i][n] == '=')
+			return true;
+	return false;
+}
+
+void cli_env(const struct opt_list *own, bool terminal, char *out[CLI_ENV_MAX])
+{
+	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	static char term[] = "TERM=xterm";
+	unsigned n = 0;
+
+	if (!cli_env_has(own, 0, path))
+		out[n++] = path;
+	if (terminal && !cli_env_has(own, 0, term))
+		out[n++] = term;
+	for (unsigned i = 0; i < own->n; i++)
+		if (!cli_env_has(own, i + 1, own->item[i]))
+			out[n++] = own->item[i];
+	out[n] = NULL;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "amalgam/base/err.h"
+#include "amalgam/cli/opt.h"
 
 #define CLI_FAILED 125
 
@@ -12,6 +13,12 @@ INTERNAL int cli_fail(const struct err *e);
 INTERNAL int cli_start_failed(const struct err *e);
 /* /dev/kvm, opened, or -errno with what to do about it. */
 INTERNAL MUST_USE int cli_open_kvm(struct err *e);
+
+/* The environment of a command: PATH, with a terminal TERM, then what --env says, where the last of a
+ * name counts. NULL-terminated; the strings are borrowed. First --env and --cwd are to be checked. */
+#define CLI_ENV_MAX (OPT_LIST_MAX + 3)
+INTERNAL MUST_USE int cli_check_env(const struct opt_list *own, const char *cwd, struct err *e);
+INTERNAL void cli_env(const struct opt_list *own, bool terminal, char *out[CLI_ENV_MAX]);
 
 INTERNAL int cli_run(int argc, char **argv);
 INTERNAL int cli_factory(int argc, char **argv);

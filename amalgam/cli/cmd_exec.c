@@ -96,26 +96,20 @@ static int exec_dial_streams(struct exec *x, struct err *e)
 
 static int exec_request(struct exec *x, struct err *e)
 {
-	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-	static char term[] = "TERM=xterm";
 	Grpc__ExecProcessRequest rq = GRPC__EXEC_PROCESS_REQUEST__INIT;
 	Grpc__Process p = GRPC__PROCESS__INIT;
 	Grpc__User root = GRPC__USER__INIT;
 	Grpc__StringUser user = GRPC__STRING_USER__INIT;
 	AUTO_FREE char *name = mem_strdup(x->user);
-	char *env[OPT_LIST_MAX + 3], *colon;
-	size_t n = 0;
+	char *env[CLI_ENV_MAX], *colon;
 
-	env[n++] = path;
-	if (x->terminal)
-		env[n++] = term;
-	for (unsigned i = 0; i < x->env.n; i++)
-		env[n++] = x->env.item[i];
+	cli_env(&x->env, x->terminal, env);
 	p.args = x->args;
 	while (p.args[p.n_args])
 		p.n_args++;
 	p.env = env;
-	p.n_env = n;
+	while (env[p.n_env])
+		p.n_env++;
 	p.cwd = (char *)(uintptr_t)(x->cwd ? x->cwd : "/");
 	p.terminal = x->terminal;
 	p.user = &root;
@@ -220,6 +214,8 @@ int cli_exec(int argc, char **argv)
 	}
 	if (at >= 0 && at >= argc)
 		at = err_set(&e, -EINVAL, "exec: give the sandbox's name and a command");
+	if (at >= 0)
+		at = cli_check_env(&x.env, x.cwd, &e) < 0 ? e.code : at;
 	if (at < 0)
 		return cli_fail(&e);
 	if (x.terminal && !isatty(0)) {

@@ -172,6 +172,10 @@ static int run_load_bundle(struct run *r, struct err *e)
 		return err_set(e, -EINVAL, "%s: process: missing", config);
 	if (!r->spec->root)
 		return err_set(e, -EINVAL, "%s: root: missing", config);
+	if (!r->spec->linux)
+		return err_set(e, -EINVAL, "%s: linux: missing", config);
+	if (r->spec->process->terminal && r->opt.detach)
+		return err_set(e, -EINVAL, "%s: process.terminal: true excludes -d", config);
 	r->io.terminal = r->spec->process->terminal;
 	r->opt.read_only |= r->spec->root->readonly;
 	if (r->opt.block)
@@ -186,20 +190,12 @@ static int run_load_bundle(struct run *r, struct err *e)
 
 static void run_default_spec(struct run *r)
 {
-	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-	static char term[] = "TERM=xterm";
-	char *env[OPT_LIST_MAX + 4];
-	unsigned n = 0;
+	char *env[CLI_ENV_MAX];
 	struct default_spec d = { .args = r->opt.args, .env = env, .cwd = r->opt.cwd,
 					.hostname = r->state.id, .terminal = r->opt.terminal,
 					.read_only = r->rootfs.read_only };
 
-	env[n++] = path;
-	if (r->opt.terminal)
-		env[n++] = term;
-	for (unsigned i = 0; i < r->opt.env.n; i++)
-		env[n++] = r->opt.env.item[i];
-	env[n] = NULL;
+	cli_env(&r->opt.env, r->opt.terminal, env);
 	r->io.terminal = r->opt.terminal;
 	r->spec = default_spec_make(&d);
 }
@@ -212,15 +208,15 @@ static int run_check_options(struct run *r, struct err *e)
 		return err_set(e, -EINVAL, "run: no root filesystem; give --block FILE or --bundle DIR");
 	if (!o->bundle && !o->args[0])
 		return err_set(e, -EINVAL, "run: no command; put it after --");
+	if (o->bundle && (o->args[0] || o->env.n || o->cwd || o->terminal))
+		return err_set(e, -EINVAL, "run: with --bundle the command, its environment, directory and "
+			       "terminal are config.json's; change them there");
 	if (o->terminal && o->detach)
 		return err_set(e, -EINVAL, "run: -t and -d exclude each other");
 	if (o->terminal && !isatty(0))
 		return err_set(e, -EINVAL, "run: -t, but standard input is no terminal");
-	for (unsigned i = 0; i < o->env.n; i++)
-		if (!strchr(o->env.item[i], '=') || o->env.item[i][0] == '=')
-			return err_set(e, -EINVAL, "--env %s: must be NAME=VALUE", o->env.item[i]);
-	if (o->cwd && o->cwd[0] != '/')
-		return err_set(e, -EINVAL, "--cwd %s: must be absolute", o->cwd);
+	if (cli_check_env(&o->env, o->cwd, e) < 0)
+		return e->code;
 	return o->name ? rundir_check_id(o->name, e) : 0;
 }
 
@@ -306,6 +302,7 @@ static int run_start(struct run *r, struct err *e)
 	struct sandbox_events ev = { run_on_gone, run_on_stream, r };
 	struct sandbox_spec spec = {
 		.id = r->state.id,
+		.hostname = *r->spec->hostname ? r->spec->hostname : NULL,
 		.shape = template_default_shape(&r->cfg),
 		.use_template = r->cfg.enable_template && !r->opt.no_template,
 		.kvm_fd = r->kvm_fd,

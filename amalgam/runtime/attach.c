@@ -15,18 +15,18 @@ static int attach_connect(const char *id, struct err *e)
 	AUTO_FREE char *dir = rundir_path(id);
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int r;
 
 	snprintf(a.sun_path, sizeof a.sun_path, "%s/agent.sock", dir);
 	if (fd < 0)
 		return err_set(e, -errno, "socket: %m");
-	if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0) {
-		if (errno == ENOENT)
-			return err_set(e, -ENOENT, "no sandbox named \"%s\"; see: spore ps", id);
-		if (errno == ECONNREFUSED)
-			return err_set(e, -ECONNREFUSED, "sandbox \"%s\" is not running; see: spore ps", id);
-		return err_set(e, -errno, "%s: %m", a.sun_path);
-	}
-	return take_fd(&fd);
+	r = connect(fd, (struct sockaddr *)&a, sizeof a) < 0 ? -errno : 0;
+	if (r == -ENOENT && access(dir, F_OK) < 0)
+		return err_set(e, -ENOENT, "no sandbox named \"%s\"; see: spore ps", id);
+	/* One that has ended has no socket any more, one whose supervisor was killed a dead one. */
+	if (r == -ENOENT || r == -ECONNREFUSED)
+		return err_set(e, -ECONNREFUSED, "sandbox \"%s\" is not running; see: spore ps", id);
+	return r < 0 ? err_set(e, r, "%s: %s", a.sun_path, strerror(-r)) : take_fd(&fd);
 }
 
 /* One line, byte by byte: what follows it belongs to the stream. */

@@ -175,7 +175,8 @@ static int sandbox_create_in_guest(struct sandbox *s, const struct sandbox_spec 
 	own.n_bind_slots = sandbox_slots_to_bind(s, spec->ndisks, slots);
 	own.online_cpus = spec->shape.vcpus;
 	own.is_clone = s->is_clone;
-	rq.sandbox_id = rq.hostname = (char *)(uintptr_t)spec->id;
+	rq.sandbox_id = (char *)(uintptr_t)spec->id;
+	rq.hostname = (char *)(uintptr_t)(spec->hostname ? spec->hostname : spec->id);
 	rq.spore = &own;
 	r = agent_create_sandbox(&s->agent, &rq, e);
 	if (r < 0 && s->gone)

@@ -18,6 +18,7 @@ struct sandbox_disk {
 
 struct sandbox_spec {
 	const char *id;
+	const char *hostname; /* NULL = the id */
 	struct machine_shape shape;
 	bool use_template;
 	const struct template_files *from; /* this very template, borrowed; NULL = look for one */

@@ -105,7 +105,7 @@ static int ga_agent_start(struct ga_agent *a, struct err *e)
 	log_setup(2, a->config.log_level);
 	if (ga_ns_open_own(&a->own, e) < 0 || ga_reap_start(a, e) < 0 ||
 	    (a->config.is_init && ga_sandbox_prepare(a, e) < 0) || ga_direct_listen(a, e) < 0 ||
-	    ga_rpc_listen(a, e) < 0)
+	    ga_logport_listen(a, e) < 0 || ga_rpc_listen(a, e) < 0)
 		return e->code;
 	log_info("agent ready", KV("version", SPORE_VERSION));
 	return 0;

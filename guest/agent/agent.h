@@ -8,6 +8,7 @@
 #include "amalgam/base/loop.h"
 #include "guest/agent/boot.h"
 #include "guest/agent/direct.h"
+#include "guest/agent/logport.h"
 #include "guest/agent/ns.h"
 #include "guest/agent/oom.h"
 #include "guest/agent/reap.h"
@@ -25,6 +26,7 @@ struct ga_agent {
 	struct ga_direct direct;
 	struct ga_oom oom;
 	struct ga_reap reap;
+	struct ga_logport logport;
 	struct watch rpc_watch;
 	unsigned connections;
 	unsigned scrapes; /* GetMetrics so far */

@@ -20,6 +20,7 @@ void ga_boot_defaults(struct ga_config *c)
 		.log_level = LOG_INFO,
 		.rpc_port = 1024,
 		.stream_port = 1027,
+		.log_port = 1025,
 		.hotplug_timeout_ms = 3000,
 		.launch_timeout_ms = 6000,
 	};

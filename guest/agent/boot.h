@@ -18,7 +18,7 @@ struct ga_config {
 	enum log_level log_level;
 	char listen[sizeof((struct sockaddr_un *)0)->sun_path]; /* "" = vsock */
 	uint32_t rpc_port, stream_port;
-	uint32_t log_port;  /* 0 = only to the console */
+	uint32_t log_port;  /* 0 = none */
 	uint32_t pipe_size; /* bytes; 0 = the kernel's default */
 	uint32_t hotplug_timeout_ms;
 	uint32_t launch_timeout_ms; /* from clone3() to "ready to execve" */

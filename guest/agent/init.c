@@ -35,7 +35,7 @@ struct ga_init {
 	int master, slave; /* of the terminal; -1 = none */
 	struct ga_user user;
 	struct ga_caps caps;
-	char **args, **env; /* NULL-terminated, as execve(2) wants them */
+	char **args, **env;  /* NULL-terminated, as execve(2) wants them */
 	char file[PATH_MAX]; /* what args[0] turned out to be */
 	int status;          /* what to exit with if the step fails */
 };
@@ -403,9 +403,8 @@ static int ga_init_exec(struct ga_init *in, struct err *e)
 	execve(in->file, in->args, in->env);
 	code = -errno;
 	in->status = code == -ENOENT || code == -ENOTDIR ? 127 : 126;
-	return code == -EACCES ?
-		       err_set(e, code, "exec: \"%s\": permission denied", in->args[0]) :
-		       err_set(e, code, "exec %s: %s", in->file, ga_init_reason(code));
+	return code == -EACCES ? err_set(e, code, "exec: \"%s\": permission denied", in->args[0])
+			       : err_set(e, code, "exec %s: %s", in->file, ga_init_reason(code));
 }
 
 /* ---- The two ways in */
@@ -441,14 +440,23 @@ static const struct ga_init_step ga_init_create[] = {
 };
 
 static const struct ga_init_step ga_init_join_steps[] = {
-	{ ga_init_descriptors, "init" },  { ga_init_signals, "init" },
-	{ ga_init_oom_score, "init" },    { ga_init_join, NULL },
-	{ ga_init_session, "init" },      { ga_init_exec_root, "init" },
-	{ ga_init_terminal, "terminal" }, { ga_init_user, NULL },
-	{ ga_init_words, "init" },        { ga_init_stdio, "init" },
-	{ ga_init_limits, NULL },         { ga_init_make_cwd, NULL },
-	{ ga_init_credentials, "init" },  { ga_init_enter_cwd, NULL },
-	{ ga_init_ready, "init" },        { ga_init_seccomp, NULL },
+	{ ga_init_descriptors, "init" },
+	{ ga_init_signals, "init" },
+	{ ga_init_oom_score, "init" },
+	{ ga_init_join, NULL }, /* from here on the container's tree */
+	{ ga_init_session, "init" },
+	{ ga_init_exec_root, "init" },
+	{ ga_init_terminal, "terminal" },
+	{ ga_init_user, NULL },
+	{ ga_init_words, "init" },
+	{ ga_init_stdio, "init" },
+	{ ga_init_limits, NULL },
+	{ ga_init_make_cwd, NULL },
+	{ ga_init_credentials, "init" },
+	{ ga_init_enter_cwd, NULL },
+	{ ga_init_ready, "init" }, /* and wait to be let go */
+	{ ga_init_find, NULL },
+	{ ga_init_seccomp, NULL },
 	{ ga_init_exec, NULL },
 };
 

@@ -20,8 +20,9 @@ enum ga_mount_kind {
 	GA_MOUNT_RBIND,
 	GA_MOUNT_REMOUNT,
 	GA_MOUNT_COPYUP,
+	GA_MOUNT_IDMAP,
+	GA_MOUNT_RIDMAP,
 	GA_MOUNT_NOTHING, /* accepted, without effect on Linux >= 5.12 */
-	GA_MOUNT_REFUSED,
 };
 
 /* runtime-spec config.md "Linux mount options", in its order. An "r" in front of an attribute makes
@@ -40,6 +41,7 @@ static const struct ga_mount_option {
 	{ "diratime", GA_MOUNT_CLEAR, false, MOUNT_ATTR_NODIRATIME },
 	{ "dirsync", GA_MOUNT_SB, false, 0 },
 	{ "exec", GA_MOUNT_CLEAR, false, MOUNT_ATTR_NOEXEC },
+	{ "idmap", GA_MOUNT_IDMAP, false, 0 },
 	{ "iversion", GA_MOUNT_NOTHING, false, 0 },
 	{ "lazytime", GA_MOUNT_SB, false, 0 },
 	{ "loud", GA_MOUNT_NOTHING, false, 0 },
@@ -63,6 +65,7 @@ static const struct ga_mount_option {
 	{ "relatime", GA_MOUNT_ATIME, false, MOUNT_ATTR_RELATIME },
 	{ "remount", GA_MOUNT_REMOUNT, false, 0 },
 	{ "rexec", GA_MOUNT_CLEAR, true, MOUNT_ATTR_NOEXEC },
+	{ "ridmap", GA_MOUNT_RIDMAP, false, 0 },
 	{ "rnoatime", GA_MOUNT_ATIME, true, MOUNT_ATTR_NOATIME },
 	{ "rnodev", GA_MOUNT_SET, true, MOUNT_ATTR_NODEV },
 	{ "rnodiratime", GA_MOUNT_SET, true, MOUNT_ATTR_NODIRATIME },
@@ -92,10 +95,6 @@ static const struct ga_mount_option {
 	{ "sync", GA_MOUNT_SB, false, 0 },
 	{ "tmpcopyup", GA_MOUNT_COPYUP, false, 0 },
 	{ "unbindable", GA_MOUNT_PROP, false, MS_UNBINDABLE },
-	/* Mount options of ours come through Mount.uid_mappings; without them there is nothing to
-	   do. */
-	{ "idmap", GA_MOUNT_REFUSED, false, 0 },
-	{ "ridmap", GA_MOUNT_REFUSED, false, 0 },
 };
 
 static const struct ga_mount_option *ga_mount_find(const char *name)
@@ -149,10 +148,14 @@ static int ga_mount_apply(struct ga_mount_opts *o, const struct ga_mount_option 
 	case GA_MOUNT_COPYUP:
 		o->copy_up = true;
 		break;
+	case GA_MOUNT_IDMAP:
+		o->idmap = true;
+		break;
+	case GA_MOUNT_RIDMAP:
+		o->idmap = o->idmap_rec = true;
+		break;
 	case GA_MOUNT_NOTHING:
 		break;
-	case GA_MOUNT_REFUSED:
-		return err_set(e, -EOPNOTSUPP, "mount option \"%s\" is not supported", opt->name);
 	}
 	return 0;
 }

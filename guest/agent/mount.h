@@ -18,6 +18,7 @@ struct ga_mount_opts {
 	unsigned n_propagation;
 	bool bind, bind_rec;
 	bool remount;
+	bool idmap, idmap_rec;
 	bool copy_up;    /* tmpcopyup: start a tmpfs with what it hides */
 	struct buf data; /* options of the filesystem: NUL-terminated strings one after the other */
 };

@@ -119,8 +119,8 @@ int ga_ns_new_time(const struct ga_ns_set *own, const Grpc__Linux *l, struct err
 	return r < 0 ? err_set(e, r, "offsets of the time namespace: %s", strerror(-r)) : fd;
 }
 
-int ga_ns_set_hostname(const struct ga_ns_set *own, const struct ga_ns_set *in, const char *hostname,
-		       struct err *e)
+int ga_ns_set_hostname(const struct ga_ns_set *own, const struct ga_ns_set *in,
+		       const char *hostname, struct err *e)
 {
 	int r = 0;
 

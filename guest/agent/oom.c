@@ -70,11 +70,13 @@ static void ga_oom_event(struct ga_oom *o, char *id)
 
 static void ga_oom_look(struct ga_oom_watch *w)
 {
-	uint64_t kills = ga_cgroup_keyed(&w->ctr->cgroup, "memory.events", "oom_kill");
+	uint64_t kills;
 	char drop[256];
 
-	/* Reading through the watched descriptor is what arms it again. */
+	/* Reading through the watched descriptor is what arms it again; first, so that a kill
+	 * between the two reads is counted now or announced again. */
 	(void)!pread(w->fd, drop, sizeof drop, 0);
+	kills = ga_cgroup_keyed(&w->ctr->cgroup, "memory.events", "oom_kill");
 	for (; w->kills < kills; w->kills++) {
 		w->ctr->oom_killed = true;
 		log_warn("out of memory kill", KV("container", w->ctr->id));

@@ -13,6 +13,7 @@
 #include "amalgam/base/str.h"
 #include "guest/agent/copyup.h"
 #include "guest/agent/dev.h"
+#include "guest/agent/idmap.h"
 #include "guest/agent/mount.h"
 
 /* ---- The root */
@@ -167,6 +168,9 @@ static int ga_rootfs_mount_one(const struct ga_rootfs *r, const Grpc__Mount *m, 
 		return mount_fd;
 	if (fstat(mount_fd, &st) < 0)
 		return err_set(e, -errno, "%s: %m", m->source);
+	if ((opts.idmap || m->n_uid_mappings || m->n_gid_mappings) &&
+	    ga_idmap_apply(mount_fd, opts.idmap_rec, m, r->spec->linux, e) < 0)
+		return e->code;
 	target = ga_mount_target(r->fd, m->destination, S_ISDIR(st.st_mode), e);
 	if (target < 0 || ga_rootfs_check_target(target, m, e) < 0)
 		return e->code;

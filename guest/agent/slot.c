@@ -72,14 +72,33 @@ static bool ga_slot_has_disk(const char *below, const char *name)
 	return path_read(path, 64, &b, NULL) == 0 && b.len && b.data[0] != '0';
 }
 
+/* A disk is right below the virtio device; persistent memory has its own bus in between:
+ * ndbus0/region0/namespace0.0/block/pmem0. */
+static char *ga_slot_below_bus(char *dir)
+{
+	static const char *const levels[] = { "ndbus", "region", "namespace" };
+
+	for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
+		char name[32], *sub;
+		if (!ga_slot_first(dir, levels[i], name, sizeof name))
+			break;
+		sub = mem_printf("%s/%s", dir, name);
+		free(dir);
+		dir = sub;
+	}
+	return dir;
+}
+
 int ga_slot_device(unsigned slot, const char *class, char *name, size_t size)
 {
-	AUTO_FREE char *dir = mem_printf(GA_SLOT_DEVICES "/virtio-mmio.%u", slot), *below = NULL;
+	AUTO_FREE char *dir = mem_printf(GA_SLOT_DEVICES "/virtio-mmio.%u", slot);
+	AUTO_FREE char *device = NULL, *below = NULL;
 	char virtio[32];
 
 	if (!ga_slot_first(dir, "virtio", virtio, sizeof virtio))
 		return -EAGAIN;
-	below = mem_printf("%s/%s/%s", dir, virtio, class);
+	device = ga_slot_below_bus(mem_printf("%s/%s", dir, virtio));
+	below = mem_printf("%s/%s", device, class);
 	if (!ga_slot_first(below, "", name, size))
 		return -EAGAIN;
 	return strcmp(class, "block") || ga_slot_has_disk(below, name) ? 0 : -EAGAIN;

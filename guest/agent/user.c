@@ -217,10 +217,10 @@ int ga_user_become(const struct ga_user *u, struct err *e)
 	return 0;
 }
 
-static int ga_user_write_map(pid_t pid, const char *file, Grpc__LinuxIDMapping *const *m, size_t n,
-			     struct err *e)
+int ga_user_write_map(const char *pid, const char *file, Grpc__LinuxIDMapping *const *m, size_t n,
+		      struct err *e)
 {
-	AUTO_FREE char *path = mem_printf("/proc/%d/%s", pid, file);
+	AUTO_FREE char *path = mem_printf("/proc/%s/%s", pid, file);
 	AUTO_BUF struct buf b = { 0 };
 	int r;
 
@@ -234,8 +234,11 @@ static int ga_user_write_map(pid_t pid, const char *file, Grpc__LinuxIDMapping *
 
 int ga_user_write_maps(pid_t pid, const Grpc__Linux *l, struct err *e)
 {
-	if (ga_user_write_map(pid, "uid_map", l->uidmappings, l->n_uidmappings, e) < 0 ||
-	    ga_user_write_map(pid, "gid_map", l->gidmappings, l->n_gidmappings, e) < 0)
+	char name[16];
+
+	snprintf(name, sizeof name, "%d", pid);
+	if (ga_user_write_map(name, "uid_map", l->uidmappings, l->n_uidmappings, e) < 0 ||
+	    ga_user_write_map(name, "gid_map", l->gidmappings, l->n_gidmappings, e) < 0)
 		return e->code;
 	return 0;
 }

@@ -38,5 +38,7 @@ INTERNAL MUST_USE int ga_user_resolve(const Grpc__User *u, const Grpc__StringUse
 /* setgroups, setgid, setuid. */
 INTERNAL MUST_USE int ga_user_become(const struct ga_user *u, struct err *e);
 
-/* /proc/<pid>/uid_map and gid_map of a process in a new user namespace. */
+/* One of /proc/<pid>/uid_map and gid_map of a process in a new user namespace; then both. */
+INTERNAL MUST_USE int ga_user_write_map(const char *pid, const char *file,
+					Grpc__LinuxIDMapping *const *m, size_t n, struct err *e);
 INTERNAL MUST_USE int ga_user_write_maps(pid_t pid, const Grpc__Linux *l, struct err *e);

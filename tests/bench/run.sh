@@ -2,11 +2,13 @@
 # run.sh - the figures: measures, prints one table, writes build/bench.json. README.md says what is
 # compared with what. Asserts nothing; fails only when it could not measure.
 #
-#   run.sh [quick]     quick: few rounds, to see that it works
+#   run.sh [quick|table]     quick: few rounds, to see that it works; table: print the last run again
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 OUT=build/bench
+shm=/dev/shm/spore-bench.$$
+trap 'rm -rf $shm' EXIT
 rounds=7 inprocess=300 execs=200 clones=200
 [ "${1-}" != quick ] || rounds=1 inprocess=30 execs=10 clones=20
 
@@ -34,22 +36,19 @@ compile() {
 
 # --- measure: NAME VALUE lines into $OUT/samples -----------------------------------------------------------
 
+# Whoever calls these asks for their status, and then bash does not end them at the first failure.
 measure_host() {
-	local dir=/dev/shm/spore-bench.$$
-	mkdir $dir
-	trap "rm -rf $dir" EXIT
-	if $OUT/clone_host make $dir 2>$OUT/make.err; then
+	mkdir $shm
+	if $OUT/clone_host make $shm 2>$OUT/make.err; then
 		where="this machine's own /dev/kvm"
 		say "host side of a clone, on $where"
-		$OUT/clone_host inprocess $dir $inprocess
-		$OUT/clone_host exec $dir $execs
-		$OUT/clone_host memory $dir $clones
+		$OUT/clone_host inprocess $shm $inprocess && $OUT/clone_host exec $shm $execs &&
+			$OUT/clone_host memory $shm $clones
 	else
-		where="the rig (own /dev/kvm: $(tail -n 1 $OUT/make.err))"
+		where="the rig (own /dev/kvm: $(tail -n 1 $OUT/make.err | tr -d '"\\\t'))"
 		say "host side of a clone, in $where"
 		tests/rig/run --timeout 600 -- tests/bench/inside.sh host $inprocess $execs $clones
 	fi
-	rm -rf $dir
 }
 
 measure_sizes() {
@@ -69,6 +68,9 @@ measure() {
 	say "clone and cold boots, in the deterministic rig: $rounds rounds"
 	tests/rig/run --deterministic --timeout 900 -- tests/bench/inside.sh times $rounds >>$OUT/samples ||
 		fail "no boot figures"
+}
+
+summarise() {
 	LC_ALL=C sort -k1,1 -k2,2g $OUT/samples | awk -f tests/bench/stats.awk >$OUT/stats
 }
 
@@ -78,7 +80,7 @@ value() { # NAME [n|min|p50|p99|max]
 	awk -v name="$1" -v what="${2-p50}" 'BEGIN { at["n"] = 2; at["min"] = 3; at["p50"] = 4; at["p99"] = 5; at["max"] = 6 }
 		$1 == name { print $at[what]; found = 1 } END { if (!found) print "-" }' $OUT/stats
 }
-calc() { awk "BEGIN { print $1 }" 2>/dev/null || echo -; }
+calc() { awk "BEGIN { printf \"%.4g\", $1 }" 2>/dev/null || echo -; }
 
 section() { printf '#\t%s\n' "$1"; }
 
@@ -102,7 +104,7 @@ tail_of() { # WHAT NAME UNIT: the p99 stands in the detail
 ratio() { # WHAT A B LIMIT
 	local a b
 	a=$(value "$2") b=$(value "$3")
-	row "$1" "$(calc "$a / $b")" x "medians of the two" "$4"
+	row "$1" "$(calc "$a / $b")" x "of the medians; of the minima $(calc "$(value "$2" min) / $(value "$3" min)")" "$4"
 }
 
 rows() {
@@ -179,15 +181,26 @@ json() { # reads rows
 		sep = "," } END { print "\n}}" }' $OUT/stats
 }
 
-load=$(cut -d' ' -f1 /proc/loadavg)
-awk -v l="$load" 'BEGIN { exit l > 1 }' || say "load average $load: the host rows will be blurred, best on an idle machine"
-[ -x build/spore ] || fail "build/spore is missing: ./build.sh"
-compile
-tests/e2e/image.sh >/dev/null
-where=''
-measure
-rows >$OUT/rows
-print_table <$OUT/rows
-json <$OUT/rows >build/bench.json
-echo
-echo "Details: build/bench.json, every sample: $OUT/samples, what is compared: tests/bench/README.md"
+main() { # [quick|table]
+	if [ "${1-}" = table ]; then
+		. $OUT/context || fail "there is no last run"
+	else
+		where='' load=$(cut -d' ' -f1 /proc/loadavg)
+		awk -v l="$load" 'BEGIN { exit l > 1 }' ||
+			say "load average $load: the host rows will be blurred, they want an idle machine"
+		[ -x build/spore ] || fail "build/spore is missing: ./build.sh"
+		compile
+		tests/e2e/image.sh >/dev/null
+		measure
+		declare -p where load >$OUT/context
+	fi
+	summarise
+	rows >$OUT/rows
+	print_table <$OUT/rows
+	json <$OUT/rows >build/bench.json
+	printf '\nEvery sample: %s/samples; what is compared with what: tests/bench/README.md\n' $OUT
+	awk -F'\t' '$2 == "-" { bad = 1 } END { exit bad }' $OUT/rows || fail "some figures are missing"
+}
+
+main "$@" # at the end, so that the file may be edited during a run
+exit

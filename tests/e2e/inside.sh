@@ -4,7 +4,7 @@
 cd "$(dirname "$0")/../.." || exit
 ONLY=${1-}
 WORK=/tmp/e2e
-mkdir -p $WORK
+mkdir -p $WORK /run/mount # the latter by umount(8)
 cp build/spore build/e2e/busybox.* $WORK/
 . tests/e2e/lib.sh
 for FILE in tests/e2e/cases/*.sh; do

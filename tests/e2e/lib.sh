@@ -135,6 +135,16 @@ console_of() { cat "/run/spore/sandboxes/$1/console.log"; }
 memory_file() { echo $TEMPLATE/*/memory; }
 state_file() { echo $TEMPLATE/*/state; }
 
+# A pseudo terminal of our own, by script(1); its size is what stty says.
+on_tty() { # ROWS COLS COMMAND: output in "out", status in rc
+	mkfifo keys && exec 7<>keys # open, so that no end of input is typed
+	script -qec "stty rows $1 cols $2; $3" /dev/null >out 2>err <&7
+	rc=$?
+	exec 7>&- && rm keys
+	tr -d '\r' <out >out.plain
+	mv out.plain out
+}
+
 # --- what must be as it was ----------------------------------------------------------------------------
 
 spore_pids() { find /proc/[0-9]*/exe -maxdepth 0 -lname "$SPORE" 2>/dev/null | cut -d/ -f3; }
@@ -172,7 +182,7 @@ clean_up() {
 	sleep 0.3
 	rm -rf /run/spore/sandboxes/*
 	"$SPORE" factory destroy >/dev/null 2>&1
-	[ -e /dev/kvm ] || mv /dev/kvm.away /dev/kvm
+	[ ! -e /dev/kvm.away ] || mv -f /dev/kvm.away /dev/kvm
 }
 
 # --- running them -----------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ static uint32_t vblk_in_bytes(const struct vblk_req *r)
 	return r->c.in_len - 1;
 }
 
-/* 2.7.8.2: the length counts from the first writable byte and without gaps, so a status that follows
- * data we did not write is not in it. */
+/* 2.7.8.2: the length counts from the first writable byte and without gaps, so a status that
+ * follows data we did not write is not in it. */
 uint32_t vblk_written(const struct vblk_req *r)
 {
 	return r->done == vblk_in_bytes(r) ? r->done + 1 : r->done;

@@ -122,6 +122,16 @@ metrics() {
 }
 t "GetMetrics is Prometheus text" metrics
 
+log_port() {
+	(timeout 30 $WORK/client $SOCK watch-log 3000 >$WORK/log.out 2>&1; touch $WORK/log.end) &
+	sleep 1
+	run && await test -e $WORK/log.end
+	that grep -q 'msg="log attached"' $WORK/log.out && that grep -q 'msg="container created" container="x"' $WORK/log.out
+	rm -f $WORK/log.out $WORK/log.end
+	run && status 0 # with the reader gone
+}
+t "the log goes to who connects to its port" log_port
+
 small() {
 	local kib
 	kib=$(awk '/^Private_Dirty/ { print $2 }' /proc/"$AGENT_PID"/smaps_rollup)

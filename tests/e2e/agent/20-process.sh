@@ -187,7 +187,7 @@ t "SIGTERM reaches a handler, and kills an init that has none" signals
 
 kill_all() {
 	sh_args 'sleep 1000 & sleep 1000 & sleep 1000' && spec x && c create x $WORK/x.json && c start x
-	await sh -c 'c=$(cat /sys/fs/cgroup/x/cgroup.procs | wc -l); [ $c = 4 ]'
+	await sh -c '[ $(wc -l </sys/fs/cgroup/x/cgroup.procs) -ge 3 ]'
 	c kill x "" 9 && c wait x "" && status 137
 	await sh -c '[ -z "$(cat /sys/fs/cgroup/x/cgroup.procs)" ]'
 	c remove x && status 0

@@ -83,7 +83,7 @@ not_started() { # STATUS MESSAGE ARGS
 }
 exit_not_found() {
 	not_started 127 'exec: "nosuch": executable file not found in $PATH' nosuch
-	not_started 127 'exec: "/bin/nosuch": stat /bin/nosuch: No such file or directory' /bin/nosuch
+	not_started 127 'exec: "/bin/nosuch": stat /bin/nosuch: no such file or directory' /bin/nosuch
 }
 t "a command that is not there gives 127 and Docker's words" exit_not_found
 
@@ -91,7 +91,7 @@ exit_not_executable() {
 	not_started 126 'exec: "/bin/plain": permission denied' /bin/plain
 	not_started 126 'exec: "plain": permission denied' plain
 	not_started 126 'exec: "/etc": permission denied' /etc
-	not_started 126 'exec /bin/garbage: Exec format error' /bin/garbage
+	not_started 126 'exec /bin/garbage: exec format error' /bin/garbage
 }
 t "a command that cannot be executed gives 126 and says why" exit_not_executable
 
@@ -105,6 +105,10 @@ B=two words
 C=
 HOME=/root
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	sp run -e A=1 -e A=2 -e PATH=/bin --block "$IMG" --read-only -- env
+	is "$(sort out)" "A=2
+HOME=/root
+PATH=/bin"
 	sp run -e PATH=/nowhere --block "$IMG" --read-only -- env
 	status 127
 	err 'spore: exec: "env": executable file not found in $PATH'
@@ -159,13 +163,6 @@ t "another user than root has no rights of root" run_user_rights
 
 # --- terminal ----------------------------------------------------------------------------------------
 
-# A pseudo terminal of our own, by script(1); its size is what stty says.
-on_tty() { # ROWS COLS COMMAND: output in "out", status in rc
-	script -qec "stty rows $1 cols $2; $3" /dev/null >out 2>err </dev/null
-	rc=$?
-	tr -d '\r' <out >out.plain
-	mv out.plain out
-}
 run_tty() {
 	on_tty 33 101 "$SPORE run -t --block $IMG --read-only -- /bin/sh -c 'stty size; tty; echo \$TERM; test -t 0 -a -t 1 -a -t 2 && echo three; exit 9'"
 	status 9
@@ -329,7 +326,7 @@ detached_fails() {
 	sp run -d --name bg --block "$IMG" --read-only -- /bin/nosuch
 	status 127
 	out ""
-	err 'spore: exec: "/bin/nosuch": stat /bin/nosuch: No such file or directory'
+	err 'spore: exec: "/bin/nosuch": stat /bin/nosuch: no such file or directory'
 	that [ ! -e /run/spore/sandboxes/bg ]
 }
 t "a detached container that cannot start is reported to the one who asked" detached_fails
@@ -418,6 +415,8 @@ exec_variants() {
 	sp exec box -- /bin/sh -c 'ps -o comm | grep -c sleep; hostname'
 	out "1
 box"
+	sp exec -e NOVALUE box -- /bin/true
+	refused "--env NOVALUE: must be NAME=VALUE"
 	sp exec box
 	refused "exec: give the sandbox's name and a command"
 	sp exec -t box -- /bin/sh

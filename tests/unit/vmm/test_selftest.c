@@ -54,7 +54,7 @@ TEST(vmm_host_identity_is_the_same_each_time)
 
 	if (vmm_host_identity(fd, &a, &e) < 0)
 		kvmr_skip("%s", e.msg);
-	CHECK(a.len >= 10 * sizeof(struct kvm_cpuid_entry2));
+	CHECK(a.len > 100);
 	for (unsigned i = 0; i < 50; i++) { /* on whatever CPU we are */
 		AUTO_BUF struct buf b = { 0 };
 		CHECK_EQ(vmm_host_identity(fd, &b, &e), 0);

@@ -293,21 +293,19 @@ TEST(snap_refuses_bytes_behind_the_last_section)
 TEST(snap_refuses_a_file_that_is_too_large)
 {
 	AUTO_BUF struct buf b = { 0 };
-	struct snap_writer w;
 	struct snap s;
 	struct err e;
 
-	for (unsigned over = 0; over < 2; over++) {
-		size_t n = SNAP_MAX_BYTES - TSNAP_HEADER - 16 + 8 * over;
-		b.len = 0;
-		snap_begin(&w, &b, tsnap_print);
-		snap_open(&w, SNAP_SLOT, 0);
-		memset(buf_reserve(&b, n), 0, n);
-		b.len += n;
-		snap_close(&w);
-		snap_finish(&w);
-		CHECK_EQ(tsnap_parse(&b, &s, &e), over ? -EPROTO : 0);
-	}
+	tsnap_make(&b);
+	memset(buf_reserve(&b, SNAP_MAX_BYTES), 0, SNAP_MAX_BYTES);
+	b.len = SNAP_MAX_BYTES + 8;
+	tsnap_put32(&b, 16, (uint32_t)b.len);
+	CHECK_EQ(tsnap_parse(&b, &s, &e), -EPROTO);
+	CHECK_HAS(e.msg, "state file: 16777224 bytes long, ");
+	b.len = SNAP_MAX_BYTES;
+	tsnap_put32(&b, 16, (uint32_t)b.len);
+	CHECK_EQ(tsnap_parse(&b, &s, &e), -EPROTO); /* the next reason is its sum */
+	CHECK_STR(e.msg, "state file: checksum does not match: damaged");
 }
 
 TEST(snap_no_flipped_bit_goes_unnoticed)
@@ -342,8 +340,8 @@ TEST(snap_a_forged_file_is_read_within_its_bounds)
 		b.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
 		tsnap_sum(&b);
 		if (snap_parse(&s, test_guard(b.data, b.len), b.len, NULL, &e) == 0)
-			for (unsigned tag = 0; tag < 9; tag++)
-				for (unsigned i = 0; i < 9; i++)
+			for (unsigned tag = 0; tag < 8; tag++)
+				for (unsigned i = 0; i < 8; i += 7)
 					if (snap_find(&s, tag, i, &in))
 						CHECK(in.end <= s.end && in.p >= s.body);
 		b.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
