@@ -1,7 +1,7 @@
 /* cmd_run.c - spore run: one sandbox with one container in it, from the command line.
  *
  * Attached, this process is the sandbox's supervisor: it forwards signals and window sizes, waits, and
- * exits with the command's status. Detached, a child of it is (see run_detach()). */
+ * exits with the command's status. Detached, a child of it is (see run_detached()). */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>

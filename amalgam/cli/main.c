@@ -1,5 +1,8 @@
 /* main.c - which face the file shows: the name it was called by, then the first argument. */
 #include "amalgam/cli/cli.h"
+
+#include <fcntl.h>
+
 #include "version.h"
 
 static const struct main_command {

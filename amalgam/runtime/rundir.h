@@ -4,9 +4,8 @@
  *                            /console.log  serial console of the guest
  *                            /agent.sock   hybrid vsock: "CONNECT <port>" reaches the guest
  *                            /output.log   a detached container's output
- *   /run/spore/template/                   template.h
- *
  *                            /paused       is there while it is paused
+ *   /run/spore/template/                   template.h
  *
  * A directory is claimed with mkdir(2), so two sandboxes never share a name. One whose supervisor is
  * gone (pid and start time in state.json) belongs to nobody: who wants the name clears it, and

@@ -487,6 +487,8 @@ static int ga_container_check(struct ga_agent *a, const Grpc__CreateContainerReq
 		return err_set(e, -EINVAL, "process.args is empty");
 	if (s->root->path[0] != '/')
 		return err_set(e, -EINVAL, "root.path \"%s\" is not absolute", s->root->path);
+	if (req->n_shared_mounts)
+		return err_set(e, -EOPNOTSUPP, "shared mounts between containers are not supported");
 	for (const struct ga_container *c = a->containers; c; c = c->next)
 		n++;
 	return n >= GA_MAX_CONTAINERS ? err_set(e, -ENOSPC, "too many containers") : 0;

@@ -92,8 +92,10 @@ ALL_CAPS='"CAP_CHOWN","CAP_DAC_OVERRIDE","CAP_DAC_READ_SEARCH","CAP_FOWNER","CAP
 ALL_CAPS+=',"CAP_SETUID","CAP_SETPCAP","CAP_NET_ADMIN","CAP_NET_RAW","CAP_SYS_CHROOT","CAP_SYS_PTRACE","CAP_SYS_ADMIN"'
 ALL_CAPS+=',"CAP_SYS_BOOT","CAP_SYS_NICE","CAP_SYS_RESOURCE","CAP_SYS_TIME","CAP_MKNOD","CAP_SETFCAP"'
 
+NAMESPACES='{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}'
+
 # The variables are JSON members to add: $process, $linux, $top with their names; $mounts a list. $caps
-# (default none), $user, $cwd, $hostname, $readonly replace what is there.
+# (default none), $namespaces, $user, $cwd, $hostname, $readonly replace what is there.
 bundle() { # NAME SCRIPT
 	local dir=$WORK/bundle-$1
 	mkdir -p "$dir"
@@ -110,8 +112,7 @@ bundle() { # NAME SCRIPT
 			{ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"] },
 			{ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"] },
 			{ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" } ${mounts:+,$mounts} ],
-		"linux": { "namespaces": [ {"type": "pid"}, {"type": "ipc"}, {"type": "uts"},
-			{"type": "mount"}, {"type": "cgroup"} ] ${linux:+,$linux} } ${top:+,$top} }
+		"linux": { "namespaces": [ ${namespaces-$NAMESPACES} ] ${linux:+,$linux} } ${top:+,$top} }
 	JSON
 	echo "$dir"
 }
