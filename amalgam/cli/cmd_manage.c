@@ -16,34 +16,63 @@
 
 #define MANAGE_LOG_MAX MIB(64)
 
-/* Options every small command has. */
 struct manage {
 	bool json, help, force;
 	const char *id;
 	const char *extra; /* a second word, where the command takes one */
 };
 
-/* Parse "[options] NAME [EXTRA]". 0 = go on, else the exit status is *status. */
-static int manage_parse(struct manage *m, int argc, char **argv, int min, int max,
-			const char *usage, int *status)
-{
-	const struct opt table[] = {
-		{ 0, "json", OPT_FLAG, &m->json, NULL, "machine-readable output", 0, 0 },
-		{ 'f', "force", OPT_FLAG, &m->force, NULL, "rm: also when it is running", 0, 0 },
-		{ 'h', "help", OPT_FLAG, &m->help, NULL, "this text", 0, 0 },
-		{ 0 },
-	};
-	struct err e = { 0 };
-	int at = opt_parse(table, argc, argv, &e);
+/* What each command takes. */
+static const struct manage_command {
+	const char *name, *usage;
+	int min, max; /* words besides options */
+	bool json, force;
+} manage_commands[] = {
+	{ "ps", "ps [--json]", 0, 0, true, false },
+	{ "kill", "kill NAME [SIGNAL]", 1, 2, false, false },
+	{ "pause", "pause NAME", 1, 1, false, false },
+	{ "resume", "resume NAME", 1, 1, false, false },
+	{ "logs", "logs NAME", 1, 1, false, false },
+	{ "rm", "rm [--force] NAME", 1, 1, false, true },
+	{ "check", "check [--json]", 0, 0, true, false },
+};
 
+static const struct manage_command *manage_find(const char *name)
+{
+	const struct manage_command *c = manage_commands;
+
+	while (strcmp(c->name, name))
+		c++;
+	return c; /* main.c knows no others */
+}
+
+/* Parse what argv[0] takes. 0 = go on, else the exit status is *status. */
+static int manage_parse(struct manage *m, int argc, char **argv, int *status)
+{
+	const struct opt json = { 0, "json", OPT_FLAG, &m->json, NULL, "machine-readable output", 0, 0 };
+	const struct opt force = { 'f', "force", OPT_FLAG, &m->force, NULL, "also when it is running",
+				   0, 0 };
+	const struct opt help = { 'h', "help", OPT_FLAG, &m->help, NULL, "this text", 0, 0 };
+	const struct manage_command *c = manage_find(argv[0]);
+	struct opt table[4] = { { 0 } };
+	struct err e = { 0 };
+	unsigned n = 0;
+	int at;
+
+	if (c->json)
+		table[n++] = json;
+	if (c->force)
+		table[n++] = force;
+	table[n++] = help;
+	at = opt_parse(table, argc, argv, &e);
 	*status = 0;
 	if (at >= 0 && m->help) {
-		printf("usage: spore %s\n\n", usage);
+		printf("usage: spore %s\n\n", c->usage);
 		opt_print(table, stdout);
 		return 1;
 	}
-	if (at >= 0 && (argc - at < min || argc - at > max))
-		at = err_set(&e, -EINVAL, "usage: spore %s", usage);
+	if (at >= 0 && (argc - at < c->min || argc - at > c->max))
+		at = err_set(&e, -EINVAL, "usage: spore %s", c->usage);
 	if (at < 0) {
 		*status = cli_fail(&e);
 		return 1;
@@ -94,7 +123,7 @@ int cli_ps(int argc, char **argv)
 	struct manage_list l = { .first = true };
 	int status;
 
-	if (manage_parse(&m, argc, argv, 0, 0, "ps [--json]", &status))
+	if (manage_parse(&m, argc, argv, &status))
 		return status;
 	l.json = m.json;
 	rundir_sweep();
@@ -159,7 +188,7 @@ int cli_kill(int argc, char **argv)
 	struct err e = { 0 };
 	int status, sig;
 
-	if (manage_parse(&m, argc, argv, 1, 2, "kill NAME [SIGNAL]", &status))
+	if (manage_parse(&m, argc, argv, &status))
 		return status;
 	sig = manage_signal(m.extra ? m.extra : "KILL");
 	if (!sig) {
@@ -169,13 +198,13 @@ int cli_kill(int argc, char **argv)
 	return manage_in_guest(m.id, MANAGE_KILL, sig, &e) < 0 ? cli_fail(&e) : 0;
 }
 
-static int manage_freeze(int argc, char **argv, enum manage_verb verb, const char *usage)
+static int manage_freeze(int argc, char **argv, enum manage_verb verb)
 {
 	struct manage m = { 0 };
 	struct err e = { 0 };
 	int status;
 
-	if (manage_parse(&m, argc, argv, 1, 1, usage, &status))
+	if (manage_parse(&m, argc, argv, &status))
 		return status;
 	if (manage_in_guest(m.id, verb, 0, &e) < 0 ||
 	    rundir_set_paused(m.id, verb == MANAGE_PAUSE, &e) < 0)
@@ -185,12 +214,12 @@ static int manage_freeze(int argc, char **argv, enum manage_verb verb, const cha
 
 int cli_pause(int argc, char **argv)
 {
-	return manage_freeze(argc, argv, MANAGE_PAUSE, "pause NAME");
+	return manage_freeze(argc, argv, MANAGE_PAUSE);
 }
 
 int cli_resume(int argc, char **argv)
 {
-	return manage_freeze(argc, argv, MANAGE_RESUME, "resume NAME");
+	return manage_freeze(argc, argv, MANAGE_RESUME);
 }
 
 /* --- logs, rm ------------------------------------------------------------------------------------------ */
@@ -202,7 +231,7 @@ int cli_logs(int argc, char **argv)
 	struct err e = { 0 };
 	int status, r;
 
-	if (manage_parse(&m, argc, argv, 1, 1, "logs NAME", &status))
+	if (manage_parse(&m, argc, argv, &status))
 		return status;
 	if (rundir_load(m.id, &st, &e) < 0)
 		return cli_fail(&e);
@@ -225,7 +254,7 @@ int cli_rm(int argc, char **argv)
 	struct err e = { 0 };
 	int status;
 
-	if (manage_parse(&m, argc, argv, 1, 1, "rm [--force] NAME", &status))
+	if (manage_parse(&m, argc, argv, &status))
 		return status;
 	if (rundir_load(m.id, &st, &e) < 0)
 		return cli_fail(&e);
@@ -253,7 +282,7 @@ int cli_check(int argc, char **argv)
 	struct err e = { 0 };
 	int status, kvm, r;
 
-	if (manage_parse(&m, argc, argv, 0, 0, "check [--json]", &status))
+	if (manage_parse(&m, argc, argv, &status))
 		return status;
 	kvm = cli_open_kvm(&e);
 	r = kvm < 0 ? kvm : vmm_selftest(kvm, &e);

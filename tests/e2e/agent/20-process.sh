@@ -224,7 +224,7 @@ t "exec runs in the container: name, pids, streams, status" exec_
 exec_same() {
 	sleeper x
 	for ns in mnt pid ipc uts cgroup net; do
-		ARGS="[\"readlink\",\"/proc/1/ns/$ns\",\"/proc/self/ns/$ns\"]" && write_process p && c exec x e$ns $WORK/p.json
+		sh_args "readlink /proc/1/ns/$ns; readlink /proc/self/ns/$ns" && write_process p && c exec x e$ns $WORK/p.json
 		that [ "$(sort -u $WORK/out | wc -l)" = 1 ] || return
 	done
 	ARGS='["cat","/proc/self/cgroup"]' && write_process p && c exec x ecg $WORK/p.json && out "0::/"

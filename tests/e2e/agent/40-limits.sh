@@ -5,8 +5,8 @@ pid1() { sh_args 'echo $$; ps | wc -l' && run && out "1
 t "a pid namespace of its own" pid1
 
 shared_ns() {
-	sh_args 'readlink /proc/self/ns/ipc /proc/self/ns/uts; hostname' && run && cp $WORK/out $WORK/one
-	sh_args 'readlink /proc/self/ns/ipc /proc/self/ns/uts; hostname' && run && cp $WORK/out $WORK/two
+	sh_args 'readlink /proc/self/ns/ipc; readlink /proc/self/ns/uts; hostname' && run && cp $WORK/out $WORK/one
+	sh_args 'readlink /proc/self/ns/ipc; readlink /proc/self/ns/uts; hostname' && run && cp $WORK/out $WORK/two
 	that cmp -s $WORK/one $WORK/two && out_has pod-name
 	that [ "$(readlink /proc/self/ns/uts)" != "$(sed -n 2p $WORK/one)" ]
 }
