@@ -330,6 +330,7 @@ int vmm_create(struct vmm *m, const struct ctl_request *rq, int *fds, size_t nfd
 		close(f.state);
 	if (f.warm >= 0)
 		close(f.warm);
+	m->ready = r == 0;
 	if (r == 0 && (rq->flags & CTL_F_RUN))
 		vmm_run(m);
 	return r;

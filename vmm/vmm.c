@@ -166,7 +166,7 @@ static int vmm_serve(struct vmm *m, const struct ctl_request *rq, int *fds, size
 			op = &vmm_ops[i];
 	if (!op)
 		return err_set(e, -ENOSYS, "unknown request %u", rq->op);
-	if ((op->needs_machine && !m->slots.loop) || n < op->min_fds)
+	if ((op->needs_machine && !m->ready) || n < op->min_fds)
 		return err_set(e, -EINVAL, "%s: no machine, or descriptors missing", op->name);
 	return vmm_dispatch(m, rq, fds, n, value, e);
 }

@@ -44,7 +44,9 @@ struct vmm {
 	struct ctl_create spec;
 	struct cpuid_table *cpu; /* heap; as loaded into the vCPUs, but for the APIC id */
 	const struct ctl_image *image;
-	bool created, paused;
+	bool created; /* tried; once is all */
+	bool ready;   /* and it worked: there is a machine */
+	bool paused;
 	struct kvm_clock_data clock; /* guest time when it was paused */
 };
 

@@ -247,7 +247,7 @@ static int run_prepare(struct run *r, struct err *e)
 static int run_open_in_dir(struct run *r, const char *name, struct err *e)
 {
 	AUTO_FREE char *path = mem_printf("%s/%s", r->dir, name);
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	return fd < 0 ? err_set(e, -errno, "%s: %m", path) : fd;
 }

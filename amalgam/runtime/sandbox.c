@@ -12,13 +12,62 @@
 #define SANDBOX_RETRY_MS     10 /* between attempts to reach an agent that is still booting */
 #define SANDBOX_ENTROPY      64
 
+/* --- what the guest said last ------------------------------------------------------------------- */
+
+#define SANDBOX_TAIL  4096
+#define SANDBOX_PANIC "Kernel panic - not syncing: "
+
+/* The end of the console log as text; the guest wrote it, so it may be anything but NUL. */
+static void sandbox_console_tail(const struct sandbox *s, char tail[SANDBOX_TAIL + 1])
+{
+	off_t end = s->console_fd < 0 ? 0 : lseek(s->console_fd, 0, SEEK_END);
+	off_t at = end > SANDBOX_TAIL ? end - SANDBOX_TAIL : 0;
+	ssize_t n = end > 0 ? pread(s->console_fd, tail, SANDBOX_TAIL, at) : 0;
+
+	tail[n > 0 ? n : 0] = '\0';
+	for (char *c = tail; *c; c++)
+		if (*c != '\n' && (*c < 0x20 || *c > 0x7e))
+			*c = ' ';
+}
+
+/* A panic's reason, from the line that Linux prints; "" when it is not there. */
+static void sandbox_panic_reason(const struct sandbox *s, char *reason, size_t size)
+{
+	char tail[SANDBOX_TAIL + 1], *at;
+
+	sandbox_console_tail(s, tail);
+	at = strstr(tail, SANDBOX_PANIC);
+	*reason = '\0';
+	if (at) {
+		at += strlen(SANDBOX_PANIC);
+		snprintf(reason, size, ": %.*s", (int)strcspn(at, "\n"), at);
+	}
+}
+
+/* The last line that is not empty. */
+static void sandbox_last_line(const struct sandbox *s, char *line, size_t size)
+{
+	char tail[SANDBOX_TAIL + 1], *from;
+	size_t n;
+
+	sandbox_console_tail(s, tail);
+	n = strlen(tail);
+	while (n && (tail[n - 1] == '\n' || tail[n - 1] == ' '))
+		tail[--n] = '\0';
+	from = strrchr(tail, '\n');
+	snprintf(line, size, "%s", n ? (from ? from + 1 : tail) : "nothing");
+}
+
 static void sandbox_on_exited(void *arg, enum ctl_exit how, const char *why)
 {
 	struct sandbox *s = arg;
+	char reason[128] = "";
 
 	s->gone = true;
 	s->how = how;
-	snprintf(s->why, sizeof s->why, "%s", why);
+	if (how == CTL_EXIT_PANIC)
+		sandbox_panic_reason(s, reason, sizeof reason);
+	snprintf(s->why, sizeof s->why, "%s%s", why, reason);
 	agent_close(&s->agent); /* whoever waits for an answer hears now */
 	if (s->events.gone)
 		s->events.gone(s->events.arg, how, why);
@@ -73,13 +122,17 @@ static int sandbox_dial(struct sandbox *s, int *fd, struct err *e)
 
 static int sandbox_ended(const struct sandbox *s, struct err *e)
 {
-	return err_set(e, -ECONNRESET, "%s; see the console log", s->why);
+	char line[160];
+
+	sandbox_last_line(s, line, sizeof line);
+	return err_set(e, -ECONNRESET, "%s before it was ready; last on its console: %s", s->why, line);
 }
 
 /* A booting guest refuses connections, or does not answer, until its agent listens: try again. */
 static int sandbox_reach_booting(struct sandbox *s, struct err *e)
 {
 	uint64_t limit = clock_mono_ns() + SANDBOX_BOOT_LIMIT_S * NS_PER_S;
+	char line[160];
 	int fd, r;
 
 	while (clock_mono_ns() < limit) {
@@ -95,8 +148,9 @@ static int sandbox_reach_booting(struct sandbox *s, struct err *e)
 			return sandbox_ended(s, e);
 		loop_step(s->loop, SANDBOX_RETRY_MS);
 	}
-	return err_set(e, -ETIMEDOUT, "the guest did not come up within %d s; see the console log",
-		       SANDBOX_BOOT_LIMIT_S);
+	sandbox_last_line(s, line, sizeof line);
+	return err_set(e, -ETIMEDOUT, "the guest did not come up within %d s; last on its console: %s",
+		       SANDBOX_BOOT_LIMIT_S, line);
 }
 
 /* A clone's agent listens already: the request may follow the connection at once. */
@@ -256,7 +310,8 @@ int sandbox_start(struct sandbox *s, struct loop *l, const struct sandbox_spec *
 {
 	int r;
 
-	*s = (struct sandbox){ .vm.ctl_fd = -1, .t.start = clock_mono_ns() };
+	*s = (struct sandbox){ .vm.ctl_fd = -1, .console_fd = spec->console_fd,
+			       .t.start = clock_mono_ns() };
 	if ((r = sandbox_spawn(s, l, ev, e)) < 0)
 		return r;
 	s->t.vmm_ready = clock_mono_ns();
@@ -290,7 +345,7 @@ int sandbox_boot_for_template(struct sandbox *s, struct loop *l, const struct ct
 			      .run = true };
 	int r;
 
-	*s = (struct sandbox){ .vm.ctl_fd = -1 };
+	*s = (struct sandbox){ .vm.ctl_fd = -1, .console_fd = console_fd };
 	if ((r = sandbox_spawn(s, l, NULL, e)) < 0 || (r = hv_create(&s->vm, &hv, e)) < 0 ||
 	    (r = sandbox_reach_booting(s, e)) < 0)
 		return r;

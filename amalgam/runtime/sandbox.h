@@ -23,7 +23,7 @@ struct sandbox_spec {
 	bool use_template;
 	const struct template_files *from; /* this very template, borrowed; NULL = look for one */
 	int kvm_fd;     /* borrowed */
-	int console_fd; /* borrowed */
+	int console_fd; /* borrowed until sandbox_stop(); readable */
 	int listen_fd;  /* hybrid vsock socket, borrowed; -1 = none */
 	const struct sandbox_disk *disks;
 	unsigned ndisks; /* at most SANDBOX_MAX_DISKS */
@@ -48,6 +48,7 @@ struct sandbox {
 	struct sandbox_events events;
 	uint32_t slot[SANDBOX_MAX_DISKS]; /* where each disk went */
 	bool is_clone;
+	int console_fd;      /* borrowed, readable: its end explains a guest's */
 	bool gone;
 	char why[256];       /* how the machine ended */
 	enum ctl_exit how;

@@ -344,7 +344,7 @@ static int template_build(const struct ctl_create *c, const struct machine_shape
 	AUTO_FREE char *dir = mem_printf("%s/.build-%d", TEMPLATE_DIR, getpid());
 	AUTO_FREE char *final = template_path(c->fingerprint);
 	AUTO_CLOSE int console = open("/run/spore/template.log",
-				      O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+				      O_RDWR | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
 	struct sandbox s = { 0 };
 	int r;
 

@@ -178,6 +178,15 @@ static int ga_container_share(struct ga_container *c, enum ga_ns_kind kind)
 	return c->join.fd[kind] < 0 ? -errno : 0;
 }
 
+/* Queues of an ipc namespace can be mounted only from the user namespace that owns it, so a
+ * container with users of its own has to have its own. */
+static int ga_container_share_ipc(struct ga_container *c)
+{
+	return c->new_ns & CLONE_NEWUSER && c->new_ns & CLONE_NEWIPC
+		       ? 0
+		       : ga_container_share(c, GA_NS_IPC);
+}
+
 /* ipc and uts are the pod's; pid is if the host says so, and then the first container's becomes it.
  * Mounts, and pids unless shared, are always the container's own. */
 static int ga_container_do_namespaces(struct ga_container *c, struct err *e)
@@ -188,7 +197,7 @@ static int ga_container_do_namespaces(struct ga_container *c, struct err *e)
 	for (size_t i = 0; i < l->n_namespaces; i++)
 		if (ga_container_namespace(c, l->namespaces[i], e) < 0)
 			return e->code;
-	if (ga_container_share(c, GA_NS_IPC) < 0 || ga_container_share(c, GA_NS_UTS) < 0)
+	if (ga_container_share_ipc(c) < 0 || ga_container_share(c, GA_NS_UTS) < 0)
 		return err_set(e, -errno, "share the sandbox's namespaces: %m");
 	if (c->req->sandbox_pidns) {
 		c->owns_pidns = c->agent->sandbox.ns.fd[GA_NS_PID] < 0;
@@ -488,7 +497,8 @@ static int ga_container_check(struct ga_agent *a, const Grpc__CreateContainerReq
 	if (s->root->path[0] != '/')
 		return err_set(e, -EINVAL, "root.path \"%s\" is not absolute", s->root->path);
 	if (req->n_shared_mounts)
-		return err_set(e, -EOPNOTSUPP, "shared mounts between containers are not supported");
+		return err_set(e, -EOPNOTSUPP,
+			       "shared mounts between containers are not supported");
 	for (const struct ga_container *c = a->containers; c; c = c->next)
 		n++;
 	return n >= GA_MAX_CONTAINERS ? err_set(e, -ENOSPC, "too many containers") : 0;

@@ -125,8 +125,17 @@ static int ga_rootfs_check_symlink(const struct ga_rootfs *r, const Grpc__Mount 
 static int ga_rootfs_make(const struct ga_rootfs *r, const Grpc__Mount *m,
 			  struct ga_mount_opts *opts, struct err *e)
 {
-	if (strcmp(m->type, "cgroup") != 0 && strcmp(m->type, "cgroup2") != 0)
-		return ga_mount_make(m->type, m->source, opts, e);
+	int fd;
+
+	if (strcmp(m->type, "cgroup") != 0 && strcmp(m->type, "cgroup2") != 0) {
+		fd = ga_mount_make(m->type, m->source, opts, e);
+		if (fd != -EPERM || opts->bind || strcmp(m->type, "sysfs") != 0)
+			return fd;
+		/* A user namespace that does not own its network may not mount a sysfs: the agent's
+		 * will do, it shows the same network. All of it, since its parts are locked. */
+		opts->bind = opts->bind_rec = true;
+		return ga_mount_make(NULL, "/sys", opts, e);
+	}
 	buf_fini(&opts->data);
 	if (r->has_cgroup_ns)
 		return ga_mount_make("cgroup2", "cgroup", opts, e);

@@ -13,7 +13,8 @@ guest_panic() {
 	in_charge 'echo 1 >/proc/sys/vm/panic_on_oom; echo armed; probe eat 400'
 	status 137
 	out armed
-	err "spore: guest kernel panic"
+	one_line_err
+	err_has "spore: guest kernel panic: Out of memory: "
 }
 t "a panic of the guest's kernel is reported in one sentence" guest_panic
 

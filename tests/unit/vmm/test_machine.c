@@ -284,3 +284,24 @@ TEST(vmm_refuses_a_state_file_that_is_empty_or_too_large)
 	}
 	mrig_end();
 }
+
+/* A machine that could not be made is no machine: the supervisor's next request is refused, not waited
+ * for and not a crash. */
+TEST(vmm_a_machine_that_could_not_be_made_refuses_everything_else)
+{
+	static const uint32_t op[] = { CTL_RUN, CTL_BALLOON, CTL_PAUSE };
+	struct tmach t;
+	struct mrig b;
+	struct err e;
+	uint64_t value;
+
+	tmach_save(&t);
+	tmach_section(&t, SNAP_IOAPIC, 0, NULL)[-16] = 99;
+	CHECK_EQ(tmach_restore(&t, &b, &e), -EPROTO);
+	for (unsigned i = 0; i < ARRAY_LEN(op); i++) {
+		struct ctl_request rq = { .op = op[i] };
+		test_note("request %u", op[i]);
+		CHECK_EQ(vmm_serve(b.m, &rq, NULL, 0, &value, &e), -EINVAL);
+	}
+	mrig_end();
+}
