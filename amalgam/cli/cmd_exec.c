@@ -99,6 +99,7 @@ static int exec_request(struct exec *x, struct err *e)
 	Grpc__ExecProcessRequest rq = GRPC__EXEC_PROCESS_REQUEST__INIT;
 	Grpc__Process p = GRPC__PROCESS__INIT;
 	Grpc__User root = GRPC__USER__INIT;
+	Grpc__Box size = GRPC__BOX__INIT;
 	Grpc__StringUser user = GRPC__STRING_USER__INIT;
 	AUTO_FREE char *name = mem_strdup(x->user);
 	char *env[CLI_ENV_MAX], *colon;
@@ -112,6 +113,8 @@ static int exec_request(struct exec *x, struct err *e)
 		p.n_env++;
 	p.cwd = (char *)(uintptr_t)(x->cwd ? x->cwd : "/");
 	p.terminal = x->terminal;
+	if (x->terminal && tty_size(&size.height, &size.width))
+		p.consolesize = &size;
 	p.user = &root;
 	if (name) {
 		colon = strchr(name, ':');

@@ -62,6 +62,22 @@ static void run_tty_size(struct run *r)
 		agent_resize(&r->sandbox.agent, r->state.id, "", rows, cols, &ignored);
 }
 
+/* The size the terminal has from its first moment. */
+static void run_set_tty_size(struct run *r)
+{
+	Grpc__Process *p = r->spec->process;
+	unsigned rows, cols;
+
+	if (!r->io.terminal || !tty_size(&rows, &cols))
+		return;
+	if (!p->consolesize) {
+		p->consolesize = mem_zalloc(sizeof *p->consolesize);
+		grpc__box__init(p->consolesize);
+	}
+	p->consolesize->height = rows;
+	p->consolesize->width = cols;
+}
+
 /* --- events --------------------------------------------------------------------------------------- */
 
 static void run_done(void *arg)
@@ -238,6 +254,7 @@ static int run_prepare(struct run *r, struct err *e)
 		return err;
 	if (!r->spec)
 		run_default_spec(r);
+	run_set_tty_size(r);
 	r->kvm_fd = cli_open_kvm(e);
 	return r->kvm_fd < 0 ? r->kvm_fd : 0;
 }

@@ -171,8 +171,8 @@ static int ga_boot_mount_all(struct err *e)
 
 static void ga_boot_limits(void)
 {
-	/* The usual pair for services: select(2) keeps working, whoever needs more raises it. */
-	struct rlimit files = { 1024, 1 << 20 };
+	/* A dozen descriptors per container; what containers get is decided in limits.c. */
+	struct rlimit files = { 65536, 1 << 20 };
 
 	setrlimit(RLIMIT_NOFILE, &files);
 	/* A container may have uids from 0 to anything; ping without CAP_NET_RAW, ports from 0 are

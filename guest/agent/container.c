@@ -626,6 +626,9 @@ static int ga_container_exec_check(struct ga_container *c, const Grpc__ExecProce
 
 	if (c->state != GA_CONTAINER_RUNNING)
 		return err_set(e, -EBUSY, "container \"%s\" is not running", c->id);
+	/* It would freeze half way in. */
+	if (ga_cgroup_is_frozen(&c->cgroup, true))
+		return err_set(e, -EBUSY, "container \"%s\" is paused", c->id);
 	if (!req->process || !req->process->n_args)
 		return err_set(e, -EINVAL, "process.args is empty");
 	if (!ga_container_id_is_valid(req->exec_id))

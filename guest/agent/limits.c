@@ -43,6 +43,14 @@ int ga_limits_number(const char *name)
 
 static int ga_limits_rlimits(const Grpc__Process *p, struct err *e)
 {
+	struct rlimit files;
+
+	/* The usual pair for services: select(2) keeps working, and whoever needs more raises it.
+	 */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > 1024) {
+		files.rlim_cur = 1024;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
 	for (size_t i = 0; i < p->n_rlimits; i++) {
 		const Grpc__POSIXRlimit *r = p->rlimits[i];
 		/* The kernel's own layout: 64 bits whatever the libc thinks. */

@@ -210,10 +210,16 @@ static const struct {
 	const char *name;
 	ga_storage_fn *add;
 } ga_storage_table[] = {
-	{ "mmioblk", ga_storage_block },      { "nvdimm", ga_storage_block },
-	{ "virtio-fs", ga_storage_virtiofs }, { "ephemeral", ga_storage_ephemeral },
-	{ "local", ga_storage_local },        { "overlayfs", ga_storage_overlay },
+	{ "mmioblk", ga_storage_block },
+	{ "nvdimm", ga_storage_block },
+	{ "virtio-fs", ga_storage_virtiofs },
+	{ "ephemeral", ga_storage_ephemeral },
+	{ "local", ga_storage_local },
+	{ "overlayfs", ga_storage_overlay },
 	{ "bind", ga_storage_bind },
+	/* Kept fresh by copying elsewhere, for inotify(7)'s sake. A bind shows changes of the share
+	 * as they are made, which is what config maps need. */
+	{ "watchable-bind", ga_storage_bind },
 };
 
 const char *const *ga_storage_drivers(size_t *n)

@@ -215,7 +215,7 @@ run_case() { # FUNCTION
 }
 
 t() {
-	local start took
+	local start took todo
 	case "$1 $2 $FILE" in
 	*"$ONLY"*) ;;
 	*) return 0 ;;
@@ -234,10 +234,12 @@ t() {
 	if [ ! -s "$WORK/why" ]; then
 		echo "ok $N - $1 # ${took}s"
 	else
-		echo "not ok $N - $1 # ${took}s"
+		# A known failure is listed with its reason; TAP calls it TODO and it does not fail the suite.
+		todo=$(awk -F '\t' -v s="$1" '$1 == s { print $2 }' "$TREE/tests/e2e/known-failures.tsv" 2>/dev/null)
+		echo "not ok $N - $1 # ${todo:+TODO $todo, }${took}s"
 		sed 's/^/# /' "$WORK/why"
 		tail -n 5 /run/spore/sandboxes/*/console.log 2>/dev/null | sed 's/^/# console: /'
-		FAILED=$((FAILED + 1))
+		[ -n "$todo" ] || FAILED=$((FAILED + 1))
 		clean_up
 	fi
 	find "$WORK" -mindepth 1 -maxdepth 1 ! -name spore ! -name "busybox.*" \

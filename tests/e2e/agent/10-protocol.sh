@@ -10,7 +10,7 @@ t "Health.Version names protocol and agent" version
 
 details() {
 	c details && status 0 && out_has "init=0 seccomp=1" && out_has storage=mmioblk &&
-		out_has storage=overlayfs && out_has feature=spore-clone-v1 && out_has feature=slot-bind
+		out_has storage=overlayfs && out_has storage=watchable-bind && out_has feature=spore-clone-v1 && out_has feature=slot-bind
 }
 t "GetGuestDetails lists storages and features" details
 

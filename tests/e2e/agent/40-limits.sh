@@ -65,7 +65,7 @@ netns() {
 t "the pod's network, unless one of its own is asked for" netns
 
 bad_ns() {
-	NS=',{"type":"mount","path":"/proc/1/ns/mnt"}' && spec x && c create x $WORK/x.json &&
+	spec x && sed -i 's|{"type":"mount"}|{"type":"mount","path":"/proc/1/ns/mnt"}|' $WORK/x.json && c create x $WORK/x.json &&
 		refused "UNIMPLEMENTED: joining a mount namespace by path"
 	NS=',{"type":"network","path":"/proc/1/ns/ipc"}' && spec x && c create x $WORK/x.json &&
 		refused "/proc/1/ns/ipc is no network namespace"
@@ -152,6 +152,7 @@ pause() {
 	await test -s $R/tmp/count
 	c pause x && status 0 && that grep -q "frozen 1" /sys/fs/cgroup/x/cgroup.events
 	a=$(cat $R/tmp/count) && sleep 0.5 && that [ "$(cat $R/tmp/count)" = "$a" ]
+	write_process p && c exec x e1 $WORK/p.json && refused 'FAILED_PRECONDITION: container "x" is paused'
 	c resume x && status 0 && sleep 0.5 && that [ "$(cat $R/tmp/count)" != "$a" ]
 	c pause x && c kill x "" 9 && status 0 && c wait x "" && status 137
 	c remove x && rm -f $R/tmp/count
@@ -192,6 +193,5 @@ t "seccomp: a profile that allows little more than execve" seccomp_strict
 seccomp_bad() {
 	LINUX=',"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_NOTIFY"}]}' && spec x && c create x $WORK/x.json &&
 		refused "UNIMPLEMENTED: seccomp: action SCMP_ACT_NOTIFY is not supported"
-	LINUX=',"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_VAX"]}' && spec x && c create x $WORK/x.json && status 99 || true
 }
 t "seccomp: what cannot be done is refused" seccomp_bad

@@ -91,7 +91,7 @@ hold_build() {
 	kill -STOP $builder
 	read -r vmm </proc/$builder/task/$builder/children
 	kill -STOP $vmm
-	that building
+	that [ -n "$(building)" ]
 	differ "$vmm" "" "the builder's machine process"
 }
 go_on() {
@@ -123,7 +123,7 @@ clone_killed_build_vmm() {
 	hold_build
 	kill -KILL $vmm
 	go_on
-	refused "factory init: machine process killed by signal 9; see the console log"
+	refused "factory init: machine process killed by signal 9"
 	is "$(building)" "" "still there"
 	sp factory status
 	out "vm factory is off"
