@@ -1,8 +1,8 @@
 /* agent.c - the guest agent, in reading order: PID 1 of every micro-VM, the only file of its
  * initramfs.
  *
- * Bottom layer first: a file may use only what stands above it here. base and wire are shared with the
- * host (amalgam/spore.c), which uses more of them, so what stays unused here is no mistake. */
+ * Bottom layer first: a file may use only what stands above it here. base and wire are shared with
+ * the host (amalgam/spore.c), which uses more of them, so what stays unused here is no mistake. */
 #define INTERNAL static __attribute__((unused))
 
 /* Foundation: no policy, no knowledge of containers or machines. */

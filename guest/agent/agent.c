@@ -50,6 +50,23 @@ int ga_agent_listen(const struct ga_config *c, uint32_t port, bool is_rpc, struc
 	return take_fd(&fd);
 }
 
+int ga_agent_accept(int listener, uint32_t *port)
+{
+	struct sockaddr_vm from = { 0 };
+	socklen_t len = sizeof from;
+	int fd = accept4(listener, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	bool is_vsock = fd >= 0 && len >= sizeof from && from.svm_family == AF_VSOCK;
+
+	if (is_vsock && from.svm_cid != VMADDR_CID_HOST) {
+		log_warn("connection refused: not from the host");
+		close(fd);
+		return -1;
+	}
+	if (port)
+		*port = is_vsock ? from.svm_port : 0;
+	return fd;
+}
+
 /* ---- Beginning and end */
 
 /* The answer to DestroySandbox has to leave the machine before the machine goes. */

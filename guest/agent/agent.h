@@ -36,6 +36,10 @@ struct ga_agent {
 /* Leave the loop soon: what has been answered goes out first. */
 INTERNAL void ga_agent_end(struct ga_agent *a);
 
+/* The next connection, from the host: a container may know vsock, too, and is turned away.
+ * Close-on-exec, non-blocking; -1 = none. *port: the host's vsock port, 0 in tests; may be NULL. */
+INTERNAL int ga_agent_accept(int listener, uint32_t *port);
+
 /* A listening socket on a vsock port, or in tests on <listen>[.suffix]; -errno. */
 INTERNAL MUST_USE int ga_agent_listen(const struct ga_config *c, uint32_t port, bool is_rpc,
 				      struct err *e);

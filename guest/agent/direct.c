@@ -1,6 +1,5 @@
 #include "guest/agent/direct.h"
 
-#include <linux/vm_sockets.h>
 #include <sys/socket.h>
 
 #include "amalgam/base/clock.h"
@@ -110,9 +109,8 @@ static void ga_direct_on_event(struct watch *w, uint32_t events)
 static void ga_direct_accept(struct watch *w, uint32_t events)
 {
 	struct ga_agent *a = container_of(w, struct ga_agent, direct.listen);
-	struct sockaddr_vm from = { 0 };
-	socklen_t len = sizeof from;
-	int fd = accept4(w->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	uint32_t port = 0;
+	int fd = ga_agent_accept(w->fd, &port);
 	struct ga_direct_conn *c;
 
 	(void)events;
@@ -126,7 +124,7 @@ static void ga_direct_accept(struct watch *w, uint32_t events)
 	c = mem_zalloc(sizeof *c);
 	c->agent = a;
 	c->fd = fd;
-	c->port = from.svm_family == AF_VSOCK ? from.svm_port : 0;
+	c->port = port;
 	c->next = a->direct.conns;
 	a->direct.conns = c;
 	a->direct.count++;

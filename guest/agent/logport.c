@@ -32,7 +32,7 @@ static void ga_logport_accept(struct watch *w, uint32_t events)
 {
 	struct ga_agent *a = container_of(w, struct ga_agent, logport.listen);
 	/* Non-blocking: a line that does not fit is lost. */
-	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = ga_agent_accept(w->fd, NULL);
 
 	(void)events;
 	if (fd < 0)

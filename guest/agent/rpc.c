@@ -393,7 +393,7 @@ static void ga_rpc_closed(void *arg, const char *reason)
 static void ga_rpc_accept(struct watch *w, uint32_t events)
 {
 	struct ga_agent *a = container_of(w, struct ga_agent, rpc_watch);
-	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = ga_agent_accept(w->fd, NULL);
 	struct err e;
 
 	(void)events;
