@@ -403,6 +403,16 @@ static void run_stop(struct run *r, bool keep)
 	rundir_sweep();
 }
 
+/* The agent's connection broke before the machine said why it ended: it will in a moment. */
+static void run_await_end(struct run *r)
+{
+	uint64_t limit = clock_mono_ns() + 2 * NS_PER_S;
+
+	while (!r->sandbox.gone && clock_mono_ns() < limit)
+		if (loop_step(&r->loop, 50) < 0)
+			break;
+}
+
 /* From an event loop to the end of the container; the exit status. started is told once it runs. */
 static int run_supervise(struct run *r, int started_fd)
 {
@@ -417,6 +427,8 @@ static int run_supervise(struct run *r, int started_fd)
 		run_tell_started(r, started_fd);
 	if (err == 0 && !r->over)
 		loop_run(&r->loop);
+	if (err == 0 && r->container.lost)
+		run_await_end(r);
 	code = r->container.code;
 	run_stop(r, err == 0 && r->opt.detach);
 	if (err < 0)

@@ -50,6 +50,7 @@ static void container_on_exit(void *arg, int code)
 		return;
 	c->exited = true;
 	c->code = code < 0 ? 137 : code;
+	c->lost = code < 0;
 	c->sandbox->t.exit = clock_mono_ns();
 	container_settle(c);
 }

@@ -21,6 +21,7 @@ struct container {
 	unsigned open_outputs; /* output streams not yet delivered to the end */
 	bool exited;
 	int code;              /* exit code, valid when exited */
+	bool lost;             /* exited, but nobody could tell how: the machine is going, or gone */
 	void (*done)(void *arg); /* called once everything above is settled; may be NULL */
 	void *arg;
 };

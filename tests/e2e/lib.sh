@@ -44,51 +44,17 @@ same() { # NAME TEXT: a final newline is not looked at
 		fail "std$1 is '$(shown "$1")', not '$2'; status $rc; stderr: $(shown err)"
 }
 has() { grep -qF -- "$2" "$WORK/$1" || fail "std$1 lacks '$2': $(shown "$1"); status $rc; stderr: $(shown err)"; }
-ou# One attempt; the reason of a failure is in $WORK/why.
-try() {
-	have_template
-	state >"$WORK/state.before"
-	run_case "$1"
-	[ ! -s "$WORK/why" ] || return
-	# A process that was just killed may need a moment to be gone.
-	leaks || { sleep 0.5; leaks; } || { sleep 2; leaks; } ||
-		echo "left behind: $(grep '^[<>]' "$WORK/state.diff" | head -8 | tr '\n' ';')" >"$WORK/why"
-}
-
-# A failure is shown and tried once more: the rig's emulated CPU now and then sleeps through a timer, and
-# then a limit of ours runs out. What fails twice has failed.
-t() {
-	local start took todo
-	case "$1 $2 $FILE" in
-	*"$ONLY"*) ;;
-	*) return 0 ;;
-	esac
-	N=$((N + 1))
-	start=$(cut -d' ' -f1 /proc/uptime)
-	try "$2"
-	if [ -s "$WORK/why" ]; then
-		echo "# first attempt of \"$1\": $(head -c 600 "$WORK/why" | tr '\n' ' ')"
-		clean_up
-		tidy
-		try "$2"
-	fi
-	took=$(awk -v a="$start" '{ printf "%.1f", $1 - a }' /proc/uptime)
-	if [ ! -s "$WORK/why" ]; then
-		echo "ok $N - $1 # ${took}s"
-	else
-		# A known failure is listed with its reason; TAP calls it TODO and it does not fail the suite.
-		todo=$(awk -F '\t' -v s="$1" '$1 == s { print $2 }' "$TREE/tests/e2e/known-failures.tsv" 2>/dev/null)
-		echo "not ok $N - $1 # ${todo:+TODO $todo, }${took}s"
-		sed 's/^/# /' "$WORK/why"
-		tail -n 5 /run/spore/sandboxes/*/console.log 2>/dev/null | sed 's/^/# console: /'
-		[ -n "$todo" ] || FAILED=$((FAILED + 1))
-		clean_up
-	fi
-	tidy
-}
-tidy() {
-	find "$WORK" -mindepth 1 -maxdepth 1 ! -name spore ! -name "busybox.*" \
-		-exec rm -rf {} +
+out() { same out "$1"; }
+err() { same err "$1"; }
+out_has() { has out "$1"; }
+err_has() { has err "$1"; }
+no() { ! grep -F -- "$1" "$WORK/out" "$WORK/err" || fail "'$1' was printed: $(shown out) $(shown err)"; }
+one_line_err() { [ "$(wc -l <"$WORK/err")" = 1 ] || fail "stderr is not one line: $(shown err)"; }
+refused() {
+	status 125
+	out ""
+	one_line_err
+	err "spore: $1"
 }
 that() { "$@" || fail "not so: $*"; }
 is() { [ "$1" = "$2" ] || fail "${3-value} is '$1', not '$2'"; }
@@ -222,6 +188,9 @@ clean_up() {
 
 # --- running them -----------------------------------------------------------------------------------
 
+# A misspelt expectation must not pass.
+command_not_found_handle() { fail "no such command: $1"; }
+
 # The function in a subshell and process group of its own, for at most CASE_LIMIT_S.
 run_case() { # FUNCTION
 	local case dog
@@ -248,6 +217,19 @@ run_case() { # FUNCTION
 	[ -e "$WORK/whole" ] || [ -s "$WORK/why" ] || echo "the case ended before its last line" >"$WORK/why"
 }
 
+# One attempt; the reason of a failure is in $WORK/why.
+try() {
+	have_template
+	state >"$WORK/state.before"
+	run_case "$1"
+	[ ! -s "$WORK/why" ] || return
+	# A process that was just killed may need a moment to be gone.
+	leaks || { sleep 0.5; leaks; } || { sleep 2; leaks; } ||
+		echo "left behind: $(grep '^[<>]' "$WORK/state.diff" | head -8 | tr '\n' ';')" >"$WORK/why"
+}
+
+# A failure is shown and tried once more: the rig's emulated CPU now and then sleeps through a timer, and
+# then a limit of ours runs out. What fails twice has failed.
 t() {
 	local start took todo
 	case "$1 $2 $FILE" in
@@ -256,13 +238,12 @@ t() {
 	esac
 	N=$((N + 1))
 	start=$(cut -d' ' -f1 /proc/uptime)
-	have_template
-	state >"$WORK/state.before"
-	run_case "$2"
-	if [ ! -s "$WORK/why" ]; then
-		# A process that was just killed may need a moment to be gone.
-		leaks || { sleep 0.5; leaks; } || { sleep 2; leaks; } ||
-			echo "left behind: $(grep '^[<>]' "$WORK/state.diff" | head -8 | tr '\n' ';')" >"$WORK/why"
+	try "$2"
+	if [ -s "$WORK/why" ]; then
+		echo "# first attempt of \"$1\": $(head -c 600 "$WORK/why" | tr '\n' ' ')"
+		clean_up
+		tidy
+		try "$2"
 	fi
 	took=$(awk -v a="$start" '{ printf "%.1f", $1 - a }' /proc/uptime)
 	if [ ! -s "$WORK/why" ]; then
@@ -276,6 +257,11 @@ t() {
 		[ -n "$todo" ] || FAILED=$((FAILED + 1))
 		clean_up
 	fi
+	tidy
+}
+
+# What the case made.
+tidy() {
 	find "$WORK" -mindepth 1 -maxdepth 1 ! -name spore ! -name "busybox.*" \
 		-exec rm -rf {} +
 }
