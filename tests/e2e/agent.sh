@@ -13,7 +13,7 @@ if [ "${SPORE_AGENT_INSIDE-}" = "" ]; then
 	musl-gcc -std=gnu11 -D_GNU_SOURCE -I. -Ibuild/gen -isystem "$deps/include" \
 		-isystem "$deps/include/uapi" -O1 -w -static -o build/e2e/agent_client \
 		tests/e2e/agent_client.c build/obj/agent-gen/*.o -L"$deps/lib" -lprotobuf-c
-	exec tests/rig/run --timeout "${SPORE_E2E_TIMEOUT-900}" -- \
+	exec tests/rig/run --timeout "${SPORE_E2E_TIMEOUT-1500}" -- \
 		env SPORE_AGENT_INSIDE=1 AGENT="${AGENT-build/agent}" \
 		CLIENT="${CLIENT-build/e2e/agent_client}" tests/e2e/agent.sh "$@"
 fi
