@@ -198,6 +198,7 @@ t "a startContainer hook runs in the container before the command, and its failu
 
 bundle_tty() {
 	local dir
+	mounts='{"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666", "mode=0620"]}'
 	process='"terminal": true, "consoleSize": {"height": 10, "width": 20}'
 	dir=$(bundle tty 'tty; ls -l /dev/console | cut -c1; stty size')
 	on_tty 31 62 "$SPORE run --bundle $dir"
