@@ -28,7 +28,7 @@ enum ctl_op {
 	CTL_CREATE = 1,
 	CTL_RUN,        /* start or continue the vCPUs */
 	CTL_PAUSE,      /* all vCPUs out of the guest, devices quiet */
-	CTL_CHANGED,    /* paused: write to fds[0] which pages differ from the memory file */
+	CTL_CHANGED,    /* paused, created with CTL_F_TRACK: write to fds[0] which pages were written */
 	CTL_SAVE,       /* paused: write state (fds[0]) and, with CTL_F_MEMORY, memory (fds[1]) */
 	CTL_ATTACH_BLK, /* a disk into an empty drive or slot; fds[0] = image or block device.
 			   -ENOTSUP: this disk does not go into a drive, use another slot */
@@ -46,6 +46,7 @@ enum ctl_op {
 #define CTL_F_RESTORE 4u /* a state file follows in fds: restore instead of boot */
 #define CTL_F_WARM    8u /* a list of pages follows that the guest is going to write: CTL_CHANGED's */
 #define CTL_F_RUN     16u /* run at once */
+#define CTL_F_TRACK   32u /* keep account of the pages that the guest writes, for CTL_CHANGED */
 /* CTL_ATTACH_BLK flags. */
 #define CTL_F_READONLY 1u
 /* CTL_CONNECT flags: which descriptors follow. One that serves both ways is sent once with both. */

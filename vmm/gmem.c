@@ -43,74 +43,47 @@ static int gmem_check_file(int fd, uint64_t bytes, struct err *e)
 	return 0;
 }
 
-/* Lay the file's data over the fresh mapping. Its holes stay anonymous: touching one through a private
- * mapping of the file would allocate the page in the file as well, and find a full tmpfs with SIGBUS.
- * The writer keeps the number of extents small (snapshot/memory.c). */
-static int gmem_map_data(struct gmem *m, uint64_t bytes, struct err *e)
-{
-	off_t at = 0, end = (off_t)bytes, hole;
-
-	while (at < end && (at = lseek(m->fd, at, SEEK_DATA)) >= 0 && at < end) {
-		hole = lseek(m->fd, at, SEEK_HOLE);
-		if (hole < 0 || hole > end)
-			hole = end;
-		if (mmap(m->map + at, (size_t)(hole - at), PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, m->fd, at) == MAP_FAILED)
-			return err_set(e, -errno, "map guest memory: %m");
-		at = hole;
-	}
-	if (at < 0 && errno != ENXIO) /* ENXIO: no data behind this point */
-		return err_set(e, -errno, "memory file: seek: %m");
-	return 0;
-}
-
-/* Address space for `bytes` at a multiple of 2 MiB, as guest memory starts at one: else neither the host
- * nor KVM could use huge pages for it. */
-static void *gmem_reserve(uint64_t bytes)
-{
-	uint8_t *p = mmap(NULL, bytes + GMEM_HUGE, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	size_t head;
-
-	if (p == MAP_FAILED)
-		return p;
-	head = ALIGN_UP((uintptr_t)p, (uintptr_t)GMEM_HUGE) - (uintptr_t)p;
-	if (head)
-		munmap(p, head);
-	munmap(p + head + bytes, GMEM_HUGE - head);
-	return p + head;
-}
-
 int gmem_init(struct gmem *m, uint64_t bytes, int fd, enum gmem_share share, struct err *e)
 {
-	bool shared = share == GMEM_SHARED;
-	void *p;
+	const int fresh = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	uint8_t *p;
 	int r;
 
-	*m = (struct gmem){ .fd = fd, .shared = shared };
-	if (bytes < MIB(2) || bytes % MIB(2))
+	*m = (struct gmem){ .fd = fd, .shared = share == GMEM_SHARED };
+	if (bytes < GMEM_HUGE || bytes % GMEM_HUGE)
 		return err_set(e, -EINVAL, "memory size %llu is not a multiple of 2 MiB",
 			       (unsigned long long)bytes);
 	if (fd >= 0 && (r = gmem_check_file(fd, bytes, e)) < 0)
 		return r;
-	/* NORESERVE: a host with strict overcommit must not charge every clone for the whole RAM. */
-	p = gmem_reserve(bytes);
-	if (p != MAP_FAILED)
+	/* Room to start at a multiple of 2 MiB, as guest memory does: else neither the host nor KVM
+	 * could use huge pages. NORESERVE: a host with strict overcommit must not charge every clone for
+	 * the whole RAM. */
+	p = mmap(NULL, bytes + GMEM_HUGE, PROT_NONE, fresh, -1, 0);
+	if (p != MAP_FAILED) {
+		m->reserved = p;
+		m->reserved_bytes = bytes + GMEM_HUGE;
+		p = (uint8_t *)ALIGN_UP((uintptr_t)p, (uintptr_t)GMEM_HUGE);
 		p = mmap(p, bytes, PROT_READ | PROT_WRITE,
-			 (shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | MAP_NORESERVE | MAP_FIXED,
-			 shared ? fd : -1, 0);
+			 MAP_FIXED | (m->shared ? MAP_SHARED | MAP_NORESERVE : fresh),
+			 m->shared ? fd : -1, 0);
+	}
 	if (p == MAP_FAILED)
 		return err_set(e, -errno, "map %llu MiB of guest memory: %m",
 			       (unsigned long long)(bytes >> 20));
 	m->map = p;
-	if (!shared && fd >= 0 && (r = gmem_map_data(m, bytes, e)) < 0) {
-		munmap(p, bytes);
-		m->map = NULL;
-		return r;
-	}
 	gmem_add_region(m, 0, MIN(bytes, LAYOUT_HOLE_START));
 	if (bytes > LAYOUT_HOLE_START)
 		gmem_add_region(m, LAYOUT_HOLE_END, bytes - LAYOUT_HOLE_START);
+	return 0;
+}
+
+int gmem_map_file(const struct gmem *m, uint64_t at, uint64_t n, struct err *e)
+{
+	ASSERT(!m->shared && at % GMEM_PAGE == 0 && n % GMEM_PAGE == 0 && at <= m->bytes &&
+	       n <= m->bytes - at);
+	if (mmap(m->map + at, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, m->fd,
+		 (off_t)at) == MAP_FAILED)
+		return err_set(e, -errno, "map guest memory: %m");
 	return 0;
 }
 
@@ -133,8 +106,8 @@ void gmem_warm(const struct gmem *m, uint64_t first, uint64_t n)
 
 void gmem_fini(struct gmem *m)
 {
-	if (m->map)
-		munmap(m->map, m->bytes);
+	if (m->reserved)
+		munmap(m->reserved, m->reserved_bytes);
 	if (m->fd >= 0)
 		close(m->fd);
 	*m = (struct gmem){ .fd = -1 };

@@ -26,13 +26,15 @@ struct gmem {
 	struct gmem_region region[GMEM_MAX_REGIONS]; /* ascending, not overlapping */
 	unsigned n;
 	uint64_t bytes; /* sum of all regions = size of the memory file */
-	uint8_t *map;   /* one mapping for all regions, in region order */
+	uint8_t *map;   /* one stretch of address space for all regions, in region order */
+	void *reserved; /* the stretch and the unmapped rest around it */
+	size_t reserved_bytes;
 	int fd;         /* memory file, -1 = anonymous; ours */
 	bool shared;    /* GMEM_SHARED */
 };
 
 enum gmem_share {
-	GMEM_PRIVATE, /* copy-on-write over fd's data, fresh memory over its holes; all fresh without fd */
+	GMEM_PRIVATE, /* fresh memory; with fd, gmem_map_file() lays parts of it over that, copy-on-write */
 	GMEM_SHARED,  /* writes reach fd: how a template is built */
 };
 
@@ -41,6 +43,12 @@ enum gmem_share {
  * access would be SIGBUS. */
 INTERNAL MUST_USE int gmem_init(struct gmem *m, uint64_t bytes, int fd, enum gmem_share share,
 				struct err *e);
+/* Map n bytes of the memory file, from offset `at` on, copy-on-write at their place in RAM; both are
+ * multiples of a page and inside (ASSERT). What stays unmapped is fresh memory: touching a hole of the
+ * file through a private mapping would allocate its page in the file as well, and find a full tmpfs
+ * with SIGBUS. Before vCPUs run. */
+INTERNAL MUST_USE int gmem_map_file(const struct gmem *m, uint64_t at, uint64_t n, struct err *e);
+
 /* Make the pages [first, first + n) (page numbers of the memory file) private and present now, in one
  * call and not in one fault each; those outside are ignored. Only a hint. */
 INTERNAL void gmem_warm(const struct gmem *m, uint64_t first, uint64_t n);

@@ -77,6 +77,7 @@ static int kvm_set_memory(struct kvm *k, const struct gmem *mem, struct err *e)
 	for (unsigned i = 0; i < mem->n; i++) {
 		struct kvm_userspace_memory_region r = {
 			.slot = i,
+			.flags = k->tracks_writes ? KVM_MEM_LOG_DIRTY_PAGES : 0,
 			.guest_phys_addr = mem->region[i].gpa,
 			.memory_size = mem->region[i].bytes,
 			.userspace_addr = (uint64_t)(uintptr_t)mem->region[i].hva,
@@ -84,6 +85,19 @@ static int kvm_set_memory(struct kvm *k, const struct gmem *mem, struct err *e)
 		int err = kvm_ioctl(k->vm_fd, KVM_SET_USER_MEMORY_REGION, &r);
 		if (err < 0)
 			return err_set(e, err, "KVM_SET_USER_MEMORY_REGION: %s", strerror(-err));
+	}
+	return 0;
+}
+
+int kvm_written(const struct kvm *k, const struct gmem *mem, uint64_t *bits, struct err *e)
+{
+	for (unsigned i = 0; i < mem->n; i++) {
+		struct kvm_dirty_log log = { .slot = i };
+		int r;
+		/* Regions are multiples of 2 MiB, so each starts with a word of its own. */
+		log.dirty_bitmap = bits + mem->region[i].file_at / GMEM_PAGE / 64;
+		if ((r = kvm_ioctl(k->vm_fd, KVM_GET_DIRTY_LOG, &log)) < 0)
+			return err_set(e, r, "KVM_GET_DIRTY_LOG: %s", strerror(-r));
 	}
 	return 0;
 }

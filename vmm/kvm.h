@@ -19,6 +19,7 @@ struct kvm {
 	size_t run_bytes;    /* size of struct kvm_run's mapping */
 	size_t xsave_bytes;  /* KVM_GET_XSAVE2 buffer; 4096 where only KVM_GET_XSAVE exists */
 	bool has_xcrs, has_xsave2, has_tsc_control, has_deadline;
+	bool tracks_writes;  /* for kvm_written(); set before kvm_create_vm() */
 };
 
 /* Take an open /dev/kvm and check that this host has what we need; vm_fd is -1 then. The error names
@@ -29,6 +30,11 @@ INTERNAL void kvm_fini(struct kvm *k);
 /* CREATE_VM, memory slots, split irqchip with `pins` IOAPIC pins. */
 INTERNAL MUST_USE int kvm_create_vm(struct kvm *k, const struct gmem *mem, unsigned pins,
 				    struct err *e);
+
+/* Set the bits (one for each page of mem, by page number of the memory file) of the pages that the guest
+ * has written since creation, or since the last call (api.rst 4.8, KVM_GET_DIRTY_LOG). */
+INTERNAL MUST_USE int kvm_written(const struct kvm *k, const struct gmem *mem, uint64_t *bits,
+				  struct err *e);
 
 /* ioctl that retries EINTR; -errno. For KVM_RUN use ioctl(2) itself. */
 INTERNAL int kvm_ioctl(int fd, unsigned long request, void *arg);

@@ -257,21 +257,37 @@ static int vmm_take_fds(const struct ctl_request *rq, int *fds, size_t n, struct
 	return 0;
 }
 
-/* Everything that can be refused is refused before the VM exists; then the fast order. */
-static int vmm_build(struct vmm *m, const struct ctl_request *rq, const struct vmm_create_fds *f,
-		     struct err *e)
+static int vmm_open_state(struct vmm *m, int fd, struct buf *state, struct snap *snap, struct err *e)
 {
-	const struct slots_host host = { m, vmm_irq_slot, vmm_host_ioeventfd };
-	AUTO_BUF struct buf state = { 0 };
-	bool restore = rq->flags & CTL_F_RESTORE;
-	struct snap snap;
 	int r;
 
-	if (restore && ((r = vmm_read_file(f->state, &state, e)) < 0 ||
-			(r = snap_parse(&snap, state.data, state.len,
-					vmm_any_fingerprint(m) ? NULL : m->spec.fingerprint, e)) < 0 ||
-			(r = vmm_check_machine(m, &snap, e)) < 0))
+	if ((r = vmm_read_file(fd, state, e)) < 0 ||
+	    (r = snap_parse(snap, state->data, state->len,
+			    vmm_any_fingerprint(m) ? NULL : m->spec.fingerprint, e)) < 0)
 		return r;
+	return vmm_check_machine(m, snap, e);
+}
+
+/* snap: restore this, with the memory of the file; NULL: boot, in the file or in fresh memory. */
+static int vmm_make_memory(struct vmm *m, const struct snap *snap, int fd, bool shared, struct err *e)
+{
+	struct cur in;
+	int r;
+
+	if (snap && !snap_find(snap, SNAP_MEMORY, 0, &in)) {
+		close(fd);
+		return err_set(e, -EPROTO, "state file: no list of memory in it");
+	}
+	r = gmem_init(&m->mem, m->spec.mem_bytes, fd, shared ? GMEM_SHARED : GMEM_PRIVATE, e);
+	return r < 0 || !snap ? r : snapmem_map(&m->mem, in, e);
+}
+
+/* The fast order (kvm.h). */
+static int vmm_build(struct vmm *m, const struct snap *snap, struct err *e)
+{
+	const struct slots_host host = { m, vmm_irq_slot, vmm_host_ioeventfd };
+	int r;
+
 	if ((r = kvm_create_vm(&m->kvm, &m->mem, LAYOUT_PINS, e)) < 0)
 		return r;
 	ioapic_init(&m->ioapic, &m->kvm);
@@ -279,8 +295,8 @@ static int vmm_build(struct vmm *m, const struct ctl_request *rq, const struct v
 	slots_init(&m->slots, &m->mem, &m->loop, &host);
 	if ((r = vmm_create_vcpus(m, e)) < 0)
 		return r;
-	if (restore)
-		r = vmm_restore(m, &snap, e);
+	if (snap)
+		r = vmm_restore(m, snap, e);
 	else if ((r = vmm_boot(m, e)) == 0)
 		r = vmm_attach_fixed(m, e);
 	for (unsigned i = 0; r == 0 && i < m->nvcpus; i++)
@@ -298,19 +314,49 @@ static void vmm_warm(struct vmm *m, int fd)
 		snapmem_warm(&m->mem, cur_of(b.data, b.len));
 }
 
+static int vmm_check_create(const struct ctl_request *rq, struct err *e)
+{
+	const struct ctl_create *c = &rq->create;
+
+	if (c->vcpus < 1 || c->max_vcpus < c->vcpus || c->max_vcpus > LAYOUT_MAX_VCPUS)
+		return err_set(e, -EINVAL, "%u vCPUs of %u", c->vcpus, c->max_vcpus);
+	if (c->mem_bytes < LAYOUT_MIN_MEM || c->mem_bytes > LAYOUT_MAX_MEM)
+		return err_set(e, -EINVAL, "%llu bytes of memory", (unsigned long long)c->mem_bytes);
+	if (rq->flags & CTL_F_RESTORE && (rq->flags & (CTL_F_MEMORY | CTL_F_SHARED)) != CTL_F_MEMORY)
+		return err_set(e, -EINVAL, "a machine is restored over a private memory file");
+	return 0;
+}
+
+/* Everything that can be refused is refused before the VM exists. */
+static int vmm_make(struct vmm *m, const struct ctl_request *rq, struct vmm_create_fds *f, struct err *e)
+{
+	bool restore = rq->flags & CTL_F_RESTORE;
+	AUTO_BUF struct buf state = { 0 };
+	struct snap snap;
+	int r;
+
+	if ((r = kvm_init(&m->kvm, take_fd(&f->kvm), e)) < 0 ||
+	    (restore && (r = vmm_open_state(m, f->state, &state, &snap, e)) < 0))
+		return r;
+	m->kvm.tracks_writes = rq->flags & CTL_F_TRACK;
+	r = vmm_make_memory(m, restore ? &snap : NULL, take_fd(&f->memory), rq->flags & CTL_F_SHARED, e);
+	if (r < 0 || (r = vmm_build(m, restore ? &snap : NULL, e)) < 0)
+		return r;
+	if (f->warm >= 0)
+		vmm_warm(m, f->warm);
+	return 0;
+}
+
 int vmm_create(struct vmm *m, const struct ctl_request *rq, int *fds, size_t nfds, struct err *e)
 {
 	struct vmm_create_fds f;
+	int *rest[] = { &f.kvm, &f.memory, &f.state, &f.warm }; /* what was not taken */
 	int r;
 
 	if (m->created)
 		return err_set(e, -EBUSY, "this process has a machine already");
-	if (rq->create.vcpus < 1 || rq->create.max_vcpus < rq->create.vcpus ||
-	    rq->create.max_vcpus > LAYOUT_MAX_VCPUS)
-		return err_set(e, -EINVAL, "%u vCPUs of %u", rq->create.vcpus, rq->create.max_vcpus);
-	if (rq->create.mem_bytes < LAYOUT_MIN_MEM || rq->create.mem_bytes > LAYOUT_MAX_MEM)
-		return err_set(e, -EINVAL, "%llu bytes of memory",
-			       (unsigned long long)rq->create.mem_bytes);
+	if ((r = vmm_check_create(rq, e)) < 0)
+		return r;
 	if (vmm_take_fds(rq, fds, nfds, &f) < 0)
 		return err_set(e, -EPROTO, "wrong number of descriptors");
 	m->created = true;
@@ -318,18 +364,10 @@ int vmm_create(struct vmm *m, const struct ctl_request *rq, int *fds, size_t nfd
 	m->spec = rq->create;
 	m->spec.cmdline[sizeof m->spec.cmdline - 1] = '\0';
 	m->console_fd = f.console;
-	r = kvm_init(&m->kvm, f.kvm, e);
-	if (r == 0)
-		r = gmem_init(&m->mem, m->spec.mem_bytes, f.memory,
-			      rq->flags & CTL_F_SHARED ? GMEM_SHARED : GMEM_PRIVATE, e);
-	if (r == 0)
-		r = vmm_build(m, rq, &f, e);
-	if (r == 0 && f.warm >= 0)
-		vmm_warm(m, f.warm);
-	if (f.state >= 0)
-		close(f.state);
-	if (f.warm >= 0)
-		close(f.warm);
+	r = vmm_make(m, rq, &f, e);
+	for (unsigned i = 0; i < ARRAY_LEN(rest); i++)
+		if (*rest[i] >= 0)
+			close(*rest[i]);
 	m->ready = r == 0;
 	if (r == 0 && (rq->flags & CTL_F_RUN))
 		vmm_run(m);
@@ -442,10 +480,15 @@ int vmm_save(struct vmm *m, int state_fd, int memory_fd, struct err *e)
 	if ((r = vmm_save_vcpus(m, &w, e)) < 0)
 		return r;
 	vmm_save_machine(m, &w);
-	snap_finish(&w);
 	r = memory_fd >= 0 ? snapmem_write(&m->mem, memory_fd, e) : snapmem_punch(&m->mem, e);
 	if (r < 0)
 		return r;
+	snap_open(&w, SNAP_MEMORY, 0);
+	r = snapmem_list(memory_fd >= 0 ? memory_fd : m->mem.fd, m->mem.bytes, &state, e);
+	if (r < 0)
+		return r;
+	snap_close(&w);
+	snap_finish(&w);
 	r = fd_write_full(state_fd, state.data, state.len);
 	return r < 0 ? err_set(e, r, "state file: %s", strerror(-r)) : 0;
 }
@@ -453,11 +496,14 @@ int vmm_save(struct vmm *m, int state_fd, int memory_fd, struct err *e)
 int vmm_changed(struct vmm *m, int fd, struct err *e)
 {
 	AUTO_BUF struct buf b = { 0 };
+	AUTO_FREE uint64_t *written = NULL;
 	int r;
 
-	if (!m->paused || m->mem.fd < 0 || m->mem.shared)
-		return err_set(e, -EINVAL, "only a paused clone can tell what it changed");
-	if ((r = snapmem_changed(&m->mem, &b, e)) < 0)
+	if (!m->paused || m->mem.fd < 0 || m->mem.shared || !m->kvm.tracks_writes)
+		return err_set(e, -EINVAL, "only a paused clone that was to track it can tell what it wrote");
+	written = mem_zalloc(m->mem.bytes / GMEM_PAGE / 8);
+	if ((r = kvm_written(&m->kvm, &m->mem, written, e)) < 0 ||
+	    (r = snapmem_changed(&m->mem, written, &b, e)) < 0)
 		return r;
 	r = fd_write_full(fd, b.data, b.len);
 	return r < 0 ? err_set(e, r, "warm file: %s", strerror(-r)) : 0;

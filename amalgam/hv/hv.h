@@ -54,12 +54,14 @@ struct hv_spec {
 	int state_fd;   /* >= 0: restore */
 	int warm_fd;    /* >= 0: pages a clone writes at once, from hv_changed() */
 	bool run;
+	bool track;     /* for hv_changed() */
 };
 INTERNAL MUST_USE int hv_create(struct hv_vm *vm, const struct hv_spec *s, struct err *e);
 INTERNAL MUST_USE int hv_pause(struct hv_vm *vm, struct err *e);
 /* memory_fd -1: the memory is in its shared file already; only holes are punched. */
 INTERNAL MUST_USE int hv_save(struct hv_vm *vm, int state_fd, int memory_fd, struct err *e);
-/* Of a paused clone: which pages it has written, for hv_spec.warm_fd of the next one. */
+/* Of a paused clone that was created to track it: which pages it has written, for hv_spec.warm_fd of
+ * the next one. */
 INTERNAL MUST_USE int hv_changed(struct hv_vm *vm, int warm_fd, struct err *e);
 INTERNAL MUST_USE int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, bool read_only,
 				    struct err *e);

@@ -220,6 +220,8 @@ int hv_create(struct hv_vm *vm, const struct hv_spec *s, struct err *e)
 	}
 	if (s->run)
 		rq.flags |= CTL_F_RUN;
+	if (s->track)
+		rq.flags |= CTL_F_TRACK;
 	return hv_request(vm, &rq, fds, n, NULL, e);
 }
 

@@ -244,7 +244,8 @@ static int sandbox_restore(struct sandbox *s, const struct sandbox_spec *spec,
 {
 	struct hv_spec hv = { .create = create, .kvm_fd = spec->kvm_fd,
 			      .console_fd = spec->console_fd, .memory_fd = from->memory_fd,
-			      .state_fd = from->state_fd, .warm_fd = from->warm_fd, .run = true };
+			      .state_fd = from->state_fd, .warm_fd = from->warm_fd, .run = true,
+			      .track = spec->track };
 	int r = hv_create(&s->vm, &hv, e);
 
 	s->is_clone = r == 0;

@@ -22,6 +22,7 @@ struct sandbox_spec {
 	struct machine_shape shape;
 	bool use_template;
 	const struct template_files *from; /* this very template, borrowed; NULL = look for one */
+	bool track; /* for hv_changed() */
 	int kvm_fd;     /* borrowed */
 	int console_fd; /* borrowed until sandbox_stop(); readable */
 	int listen_fd;  /* hybrid vsock socket, borrowed; -1 = none */

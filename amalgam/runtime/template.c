@@ -306,7 +306,7 @@ static int template_try(const char *dir, const struct machine_shape *shape, int 
 {
 	AUTO_CLOSE int warm = template_create_file(dir, "warm", 0, e);
 	struct template_files files;
-	struct sandbox_spec spec = { .id = "template", .shape = *shape, .from = &files,
+	struct sandbox_spec spec = { .id = "template", .shape = *shape, .from = &files, .track = true,
 				     .kvm_fd = kvm_fd, .console_fd = console_fd, .listen_fd = -1 };
 	struct sandbox s = { 0 };
 	struct loop loop;

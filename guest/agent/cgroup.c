@@ -388,6 +388,13 @@ bool ga_cgroup_is_frozen(const struct ga_cgroup *cg, bool on)
 	return ga_cgroup_keyed(cg, "cgroup.events", "frozen") == on;
 }
 
+bool ga_cgroup_is_paused(const struct ga_cgroup *cg)
+{
+	uint64_t on;
+
+	return ga_cgroup_number(cg, "cgroup.freeze", &on) && on;
+}
+
 void ga_cgroup_kill(const struct ga_cgroup *cg)
 {
 	struct err e;

@@ -43,7 +43,10 @@ INTERNAL uint64_t ga_cgroup_io_weight(uint64_t weight);
 INTERNAL MUST_USE int ga_cgroup_swap_max(int64_t limit, int64_t swap, int64_t *out);
 
 INTERNAL MUST_USE int ga_cgroup_freeze(const struct ga_cgroup *cg, bool on, struct err *e);
+/* Has the freezing (or thawing) come to its end? A frozen one may answer no for moments. */
 INTERNAL bool ga_cgroup_is_frozen(const struct ga_cgroup *cg, bool on);
+/* Is it to be frozen, whether or not it is already? */
+INTERNAL bool ga_cgroup_is_paused(const struct ga_cgroup *cg);
 /* SIGKILL to every process in it and below, also those being born (cgroup.kill). */
 INTERNAL void ga_cgroup_kill(const struct ga_cgroup *cg);
 INTERNAL bool ga_cgroup_is_empty(const struct ga_cgroup *cg);

@@ -248,7 +248,7 @@ static int ga_container_do_cgroup(struct ga_container *c, struct err *e)
 		return err_set(e, -EBUSY, "cgroup %s is in use", buf_cstr(&place));
 	if (spec->linux->resources && ga_cgroup_apply(&c->cgroup, spec->linux->resources, e) < 0)
 		return e->code;
-	n = ga_dev_rules(spec, &rules);
+	n = ga_dev_rules(spec->linux->resources, spec->linux->devices, spec->linux->n_devices, &rules);
 	return ga_cgdev_attach(c->cgroup.fd, rules, n, &c->cgroup.dev_fd, e);
 }
 
@@ -627,7 +627,7 @@ static int ga_container_exec_check(struct ga_container *c, const Grpc__ExecProce
 	if (c->state != GA_CONTAINER_RUNNING)
 		return err_set(e, -EBUSY, "container \"%s\" is not running", c->id);
 	/* It would freeze half way in. */
-	if (ga_cgroup_is_frozen(&c->cgroup, true))
+	if (ga_cgroup_is_paused(&c->cgroup))
 		return err_set(e, -EBUSY, "container \"%s\" is paused", c->id);
 	if (!req->process || !req->process->n_args)
 		return err_set(e, -EINVAL, "process.args is empty");

@@ -173,17 +173,16 @@ static void ga_dev_rule(struct ga_dev_rule_list *l, char *type, int64_t major, i
 	l->rule[l->n++] = r;
 }
 
-size_t ga_dev_rules(const Grpc__Spec *spec, Grpc__LinuxDeviceCgroup ***out)
+size_t ga_dev_rules(const Grpc__LinuxResources *given, Grpc__LinuxDevice *const *devices, size_t n,
+		    Grpc__LinuxDeviceCgroup ***out)
 {
-	const Grpc__Linux *lx = spec->linux;
-	bool given = lx->resources && lx->resources->n_devices;
-	size_t max = (given ? lx->resources->n_devices : 0) + lx->n_devices + 16;
+	size_t ngiven = given ? given->n_devices : 0, max = ngiven + n + 16;
 	struct ga_dev_rule_list l = { .n = 0 };
 
 	l.rule = mem_zalloc(max * (sizeof *l.rule + sizeof *l.store));
 	l.store = (Grpc__LinuxDeviceCgroup *)(l.rule + max);
-	for (size_t i = 0; given && i < lx->resources->n_devices; i++)
-		l.rule[l.n++] = lx->resources->devices[i];
+	for (size_t i = 0; i < ngiven; i++)
+		l.rule[l.n++] = given->devices[i];
 	/* A host that says nothing (stock ones drop the list) does not mean "everything": the disks
 	 * of this VM are devices too. */
 	ga_dev_rule(&l, ga_dev_char, -1, -1, ga_dev_mknod);
@@ -194,10 +193,10 @@ size_t ga_dev_rules(const Grpc__Spec *spec, Grpc__LinuxDeviceCgroup ***out)
 	ga_dev_rule(&l, ga_dev_char, 136, -1, ga_dev_use); /* pty slaves */
 	ga_dev_rule(&l, ga_dev_char, 5, 2, ga_dev_use);    /* ptmx */
 	ga_dev_rule(&l, ga_dev_char, 5, 1, ga_dev_use);    /* console */
-	for (size_t i = 0; i < lx->n_devices; i++)
-		if (lx->devices[i]->type[0] != 'p')
-			ga_dev_rule(&l, lx->devices[i]->type[0] == 'b' ? ga_dev_block : ga_dev_char,
-				    lx->devices[i]->major, lx->devices[i]->minor, ga_dev_use);
+	for (size_t i = 0; !ngiven && i < n; i++)
+		if (devices[i]->type[0] != 'p')
+			ga_dev_rule(&l, devices[i]->type[0] == 'b' ? ga_dev_block : ga_dev_char,
+				    devices[i]->major, devices[i]->minor, ga_dev_use);
 	*out = l.rule;
 	return l.n;
 }

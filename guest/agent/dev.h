@@ -9,6 +9,8 @@
  * links to the standard streams and ptmx. */
 INTERNAL MUST_USE int ga_dev_populate(int root_fd, const Grpc__Spec *spec, struct err *e);
 
-/* Device rules for the cgroup: those of the specification, or if it has none, mknod of anything and
- * use of the default devices and the specification's. *out and what it points to: one free(). */
-INTERNAL size_t ga_dev_rules(const Grpc__Spec *spec, Grpc__LinuxDeviceCgroup ***out);
+/* Device rules for the cgroup: those given, and after them, so that they win, mknod of anything and use
+ * of the default devices. Where none are given, use of `devices` (linux.devices) too; a list says itself
+ * what may be done with them. *out and what it points to: one free(), and the request must outlive it. */
+INTERNAL size_t ga_dev_rules(const Grpc__LinuxResources *given, Grpc__LinuxDevice *const *devices, size_t n,
+			     Grpc__LinuxDeviceCgroup ***out);

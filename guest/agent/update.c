@@ -4,6 +4,7 @@
 #include "guest/agent/agent.h"
 #include "guest/agent/cgdev.h"
 #include "guest/agent/container.h"
+#include "guest/agent/dev.h"
 #include "guest/agent/rpc.h"
 
 #define GA_UPDATE_FREEZE_MS 5000
@@ -62,6 +63,8 @@ int ga_update_resources(struct ga_agent *a, const Grpc__UpdateContainerRequest *
 {
 	struct ga_container *c = ga_container_find(a, req->container_id, e);
 	const Grpc__LinuxResources *r = req->resources;
+	AUTO_FREE Grpc__LinuxDeviceCgroup **rules = NULL;
+	size_t n;
 
 	if (!c)
 		return e->code;
@@ -73,5 +76,6 @@ int ga_update_resources(struct ga_agent *a, const Grpc__UpdateContainerRequest *
 		return e->code;
 	if (!r->n_devices)
 		return 0;
-	return ga_cgdev_attach(c->cgroup.fd, r->devices, r->n_devices, &c->cgroup.dev_fd, e);
+	n = ga_dev_rules(r, NULL, 0, &rules);
+	return ga_cgdev_attach(c->cgroup.fd, rules, n, &c->cgroup.dev_fd, e);
 }

@@ -3,7 +3,7 @@
  *	agent_client SOCKET VERB ARGS...
  *
  * One verb per method, and a few that do what a shim does: "run" creates, starts, moves the
- *streams, waits, removes. A refusal is printed as "CODE: message" on stderr, exit status 99. */
+ * streams, waits, removes. A refusal is printed as "CODE: message" on stderr, exit status 99. */
 #define INTERNAL static __attribute__((unused))
 
 #include "amalgam/base/base.c"
@@ -298,8 +298,17 @@ static void client_write(struct client *c, char *id, char *exec, const uint8_t *
 	protobuf_c_message_free_unpacked(m, NULL);
 }
 
-/* Standard input first, whole; then both outputs to their end, and the exit status. */
-static int client_io(struct client *c, char *id, char *exec, bool is_direct)
+/* What client_io() moves by request: nothing of a direct process, and of a terminal's one output only
+ * what ReadStdout gives, or its two readers would share it as it comes. */
+enum client_stdio { CLIENT_PIPES, CLIENT_TERMINAL, CLIENT_DIRECT };
+
+static enum client_stdio client_stdio_of(const Grpc__Process *p, bool is_direct)
+{
+	return is_direct ? CLIENT_DIRECT : p && p->terminal ? CLIENT_TERMINAL : CLIENT_PIPES;
+}
+
+/* Standard input first, whole; then the outputs to their end, and the exit status. */
+static int client_io(struct client *c, char *id, char *exec, enum client_stdio kind)
 {
 	struct client_io io = { .out = { c, id, exec, "ReadStdout", 1, NULL },
 				.err = { c, id, exec, "ReadStderr", 2, NULL } };
@@ -313,11 +322,12 @@ static int client_io(struct client *c, char *id, char *exec, bool is_direct)
 	req.exec_id = exec;
 	ttrpc_request(c->conn, CLIENT_AGENT, "WaitProcess", &req.base,
 		      &grpc__wait_process_response__descriptor, 0, client_wait_done, &io);
-	if (is_direct) {
-		io.out_done = io.err_done = true;
-	} else {
+	io.out_done = kind == CLIENT_DIRECT;
+	io.err_done = kind != CLIENT_PIPES;
+	if (!io.out_done) {
 		client_read_more(&io.out);
-		client_read_more(&io.err);
+		if (!io.err_done)
+			client_read_more(&io.err);
 		while (!isatty(0) && (n = read(0, chunk, sizeof chunk)) > 0)
 			client_write(c, id, exec, chunk, (size_t)n);
 		client_write(c, id, exec, NULL, 0);
@@ -405,7 +415,7 @@ static int client_destroy(struct client *c)
 	return 0;
 }
 
-static bool client_create_from(struct client *c)
+static enum client_stdio client_create_from(struct client *c)
 {
 	Grpc__CreateContainerRequest req = GRPC__CREATE_CONTAINER_REQUEST__INIT;
 	struct client_options o;
@@ -427,7 +437,7 @@ static bool client_create_from(struct client *c)
 	req.stdout_port = o.ports[1];
 	req.stderr_port = o.ports[2];
 	client_do(c, "CreateContainer", &req.base);
-	return o.ports[1] != 0;
+	return client_stdio_of(req.oci->process, o.ports[1] != 0);
 }
 
 /* create ID CONFIG [OPTION ...] */
@@ -460,12 +470,12 @@ static int client_remove(struct client *c)
 /* run ID CONFIG [OPTION ...] */
 static int client_run(struct client *c)
 {
-	bool is_direct = client_create_from(c);
+	enum client_stdio kind = client_create_from(c);
 	static char none[] = "";
 	int status;
 
 	client_start(c);
-	status = client_io(c, client_arg(c, 0), none, is_direct);
+	status = client_io(c, client_arg(c, 0), none, kind);
 	c->argc = 1;
 	client_remove(c);
 	return status;
@@ -490,19 +500,21 @@ static int client_exec(struct client *c)
 	req.stdout_port = o.ports[1];
 	req.stderr_port = o.ports[2];
 	client_do(c, "ExecProcess", &req.base);
-	return client_io(c, req.container_id, req.exec_id, o.ports[1] != 0);
+	return client_io(c, req.container_id, req.exec_id, client_stdio_of(req.process, o.ports[1] != 0));
 }
 
-/* io ID EXEC-ID: streams and exit status of what runs already */
+/* io ID EXEC-ID [tty]: streams and exit status of what runs already */
 static int client_attach(struct client *c)
 {
-	return client_io(c, client_arg(c, 0), client_arg(c, 1), false);
+	enum client_stdio kind = c->argc > 2 ? CLIENT_TERMINAL : CLIENT_PIPES;
+
+	return client_io(c, client_arg(c, 0), client_arg(c, 1), kind);
 }
 
 /* wait ID EXEC-ID */
 static int client_wait(struct client *c)
 {
-	return client_io(c, client_arg(c, 0), client_arg(c, 1), true);
+	return client_io(c, client_arg(c, 0), client_arg(c, 1), CLIENT_DIRECT);
 }
 
 /* kill ID EXEC-ID SIGNAL */

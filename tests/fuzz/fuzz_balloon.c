@@ -35,6 +35,7 @@ static void fbal_init_one(struct vqr *r, int fd)
 	vqr_init(r, VQR_RAM);
 	gmem_fini(&r->mem);
 	ASSERT(gmem_init(&r->mem, FBAL_RAM, fd, GMEM_PRIVATE, NULL) == 0);
+	ASSERT(fd < 0 || gmem_map_file(&r->mem, 0, FBAL_RAM, NULL) == 0);
 	vqr_attach(r, vbal_new(&r->loop, &r->mem));
 }
 

@@ -116,9 +116,7 @@ int snapmem_write(const struct gmem *m, int fd, struct err *e)
 	return 0;
 }
 
-/* --- the write set ------------------------------------------------------------------------------- */
-
-#define SNAPMEM_MAX_RANGES 4096
+/* --- lists of pages ------------------------------------------------------------------------------ */
 
 static void snapmem_add_range(struct buf *out, uint64_t first, uint64_t n)
 {
@@ -128,53 +126,91 @@ static void snapmem_add_range(struct buf *out, uint64_t first, uint64_t n)
 	}
 }
 
-/* Append the ranges of pages in [at, end) that differ from `before`, or from zeros when that is NULL. */
-static void snapmem_compare(const struct gmem *m, uint64_t at, uint64_t end, const uint8_t *before,
-			    struct buf *out)
+static int snapmem_seek(int fd, uint64_t at, int what, uint64_t end, uint64_t *to, struct err *e)
 {
-	uint64_t n = 0;
+	off_t r = lseek(fd, (off_t)at, what);
 
-	for (uint64_t p = at; p < end; p += GMEM_PAGE) {
-		bool same = before ? !memcmp(m->map + p, before + (p - at), GMEM_PAGE) :
-				     snapmem_is_zero(m->map + p);
-		if (same) {
-			snapmem_add_range(out, p / GMEM_PAGE - n, n);
-			n = 0;
-		} else {
-			n++;
-		}
-	}
-	snapmem_add_range(out, end / GMEM_PAGE - n, n);
+	*to = end;
+	if (r < 0 && errno != ENXIO) /* ENXIO: nothing behind this point */
+		return err_set(e, -errno, "memory file: seek: %m");
+	if (r >= 0)
+		*to = MIN((uint64_t)r, end);
+	return 0;
 }
 
-int snapmem_changed(const struct gmem *m, struct buf *out, struct err *e)
+int snapmem_list(int fd, uint64_t bytes, struct buf *out, struct err *e)
 {
-	uint64_t at = 0;
+	uint64_t at, end = 0;
+	int r;
 
-	while (at < m->bytes) {
-		off_t data = lseek(m->fd, (off_t)at, SEEK_DATA), hole;
-		void *before;
-
-		if (data < 0 || (uint64_t)data > m->bytes)
-			data = (off_t)m->bytes;
-		snapmem_compare(m, at, (uint64_t)data, NULL, out);
-		if ((uint64_t)data == m->bytes)
+	while ((r = snapmem_seek(fd, end, SEEK_DATA, bytes, &at, e)) == 0 && at < bytes) {
+		if ((r = snapmem_seek(fd, at, SEEK_HOLE, bytes, &end, e)) < 0)
 			break;
-		hole = MIN(lseek(m->fd, data, SEEK_HOLE), (off_t)m->bytes);
-		/* Only the data is mapped: reading a hole would allocate it. */
-		before = mmap(NULL, (size_t)(hole - data), PROT_READ, MAP_PRIVATE, m->fd, data);
-		if (hole <= data || before == MAP_FAILED)
-			return err_set(e, -errno, "memory file: compare: %m");
-		snapmem_compare(m, (uint64_t)data, (uint64_t)hole, before, out);
-		munmap(before, (size_t)(hole - data));
-		at = (uint64_t)hole;
+		/* A file system with blocks smaller than a page may start anywhere in one. */
+		at &= ~(GMEM_PAGE - 1);
+		end = ALIGN_UP(end, GMEM_PAGE);
+		snapmem_add_range(out, at / GMEM_PAGE, (end - at) / GMEM_PAGE);
+	}
+	return r;
+}
+
+int snapmem_map(const struct gmem *m, struct cur in, struct err *e)
+{
+	uint64_t pages = m->bytes / GMEM_PAGE, end = 0;
+
+	while (cur_left(&in)) {
+		uint64_t first = cur_le32(&in), n = cur_le32(&in);
+		int r;
+		if (in.bad || n == 0 || first < end || first > pages || n > pages - first)
+			return err_set(e, -EPROTO, "state file: bad list of memory");
+		if ((r = gmem_map_file(m, first * GMEM_PAGE, n * GMEM_PAGE, e)) < 0)
+			return r;
+		end = first + n;
 	}
 	return 0;
 }
 
+/* Set the bits of the pages in [at, end), data of the file, that are not as the file has them. */
+static int snapmem_compare(const struct gmem *m, uint64_t at, uint64_t end, uint64_t *changed,
+			   struct err *e)
+{
+	uint8_t before[GMEM_PAGE];
+
+	for (; at < end; at += GMEM_PAGE) {
+		int r = fd_pread_full(m->fd, before, sizeof before, (off_t)at);
+		if (r < 0)
+			return err_set(e, r, "memory file: compare: %s", strerror(-r));
+		if (memcmp(m->map + at, before, sizeof before))
+			changed[at / GMEM_PAGE / 64] |= UINT64_C(1) << at / GMEM_PAGE % 64;
+	}
+	return 0;
+}
+
+int snapmem_changed(const struct gmem *m, uint64_t *written, struct buf *out, struct err *e)
+{
+	uint64_t pages = m->bytes / GMEM_PAGE, at, end = 0, n = 0;
+	int r;
+
+	while ((r = snapmem_seek(m->fd, end, SEEK_DATA, m->bytes, &at, e)) == 0 && at < m->bytes)
+		if ((r = snapmem_seek(m->fd, at, SEEK_HOLE, m->bytes, &end, e)) < 0 ||
+		    (r = snapmem_compare(m, at & ~(GMEM_PAGE - 1), end, written, e)) < 0)
+			return r;
+	if (r < 0)
+		return r;
+	for (uint64_t p = 0; p <= pages; p++) {
+		bool is = p < pages && written[p / 64] >> p % 64 & 1;
+		if (!is)
+			snapmem_add_range(out, p - n, n);
+		n = is ? n + 1 : 0;
+	}
+	return 0;
+}
+
+#define SNAPMEM_MAX_WARM 4096 /* ranges */
+
 void snapmem_warm(const struct gmem *m, struct cur in)
 {
-	for (unsigned i = 0; i < SNAPMEM_MAX_RANGES && cur_left(&in) >= 8; i++) {
+	for (unsigned i = 0; i < SNAPMEM_MAX_WARM && cur_left(&in) >= 8; i++) {
 		uint32_t first = cur_le32(&in), n = cur_le32(&in);
 		gmem_warm(m, first, n);
 	}

@@ -13,7 +13,7 @@
 #include "amalgam/base/buf.h"
 #include "amalgam/base/err.h"
 
-#define SNAP_VERSION     2u
+#define SNAP_VERSION     3u
 #define SNAP_ARCH_X86_64 0x3eu /* ELF's number for it */
 #define SNAP_FINGERPRINT 32
 #define SNAP_MAX_BYTES   MIB(16)
@@ -26,6 +26,7 @@ enum snap_tag {
 	SNAP_IOAPIC = 4,
 	SNAP_CPUID = 6,   /* what the guest's CPUs are; x86_64/cpuid.c */
 	SNAP_SLOT = 5,    /* instance = slot; u32 device id, then slots_save_one() */
+	SNAP_MEMORY = 7,  /* which pages of the memory file are data: snapmem_list() */
 };
 
 /* Writing: begin, any number of sections, finish. */

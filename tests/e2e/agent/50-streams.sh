@@ -8,14 +8,14 @@ t "a terminal: size, all three streams, console, controlling" tty
 
 tty_input() {
 	TTY=true && sh_args 'read x; echo "got $x"; read y; echo "then $y"' && spec x && c create x $WORK/x.json && c start x
-	(sleep 1; printf 'first\nsecond\n'; sleep 1) | c io x "" && out_has "got first" && out_has "then second" && c remove x
+	(sleep 1; printf 'first\nsecond\n'; sleep 1) | c io x "" tty && out_has "got first" && out_has "then second" && c remove x
 }
 t "a terminal: input, echoed" tty_input
 
 tty_resize() {
 	TTY=true && sh_args 'trap "stty size; exit 0" WINCH; echo up; while :; do sleep 0.1; done' && spec x && c create x $WORK/x.json && c start x
 	sleep 1
-	c resize x "" 50 132 && status 0 && c io x "" && out_has "50 132" && c remove x
+	c resize x "" 50 132 && status 0 && c io x "" tty && out_has "50 132" && c remove x
 	sleeper x && c resize x "" 50 132 && refused "resize terminal: " && c remove x
 }
 t "a terminal: resize" tty_resize

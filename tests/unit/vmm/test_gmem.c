@@ -237,12 +237,36 @@ TEST(gmem_dies_when_asked_for_the_address_of_foreign_memory)
 	gmem_fini(&m);
 }
 
+/* All of the file is data. */
+static void tgmem_clone(struct gmem *m, int fd)
+{
+	CHECK_EQ(gmem_init(m, TGMEM_BYTES, fd, GMEM_PRIVATE, NULL), 0);
+	CHECK_EQ(gmem_map_file(m, 0, TGMEM_BYTES, NULL), 0);
+}
+
+TEST(gmem_shows_of_a_private_file_what_was_mapped_and_fresh_memory_else)
+{
+	struct gmem m;
+	int fd = tgmem_file(TGMEM_BYTES, 0x11);
+
+	CHECK_EQ(gmem_init(&m, TGMEM_BYTES, fd, GMEM_PRIVATE, NULL), 0);
+	CHECK_EQ(tgmem_byte(&m, 0), 0);
+	CHECK_EQ(gmem_map_file(&m, 8192, 4096, NULL), 0);
+	CHECK_EQ(gmem_map_file(&m, TGMEM_BYTES - 4096, 4096, NULL), 0);
+	CHECK_EQ(tgmem_byte(&m, 8191), 0);
+	CHECK_EQ(tgmem_byte(&m, 8192), 0x11);
+	CHECK_EQ(tgmem_byte(&m, 8192 + 4095), 0x11);
+	CHECK_EQ(tgmem_byte(&m, 8192 + 4096), 0);
+	CHECK_EQ(tgmem_byte(&m, TGMEM_BYTES - 1), 0x11);
+	gmem_fini(&m);
+}
+
 TEST(gmem_private_writes_never_reach_the_template)
 {
 	struct gmem m;
 	int fd = tgmem_file(TGMEM_BYTES, 0x11), keep = dup(fd);
 
-	CHECK_EQ(gmem_init(&m, TGMEM_BYTES, fd, GMEM_PRIVATE, NULL), 0);
+	tgmem_clone(&m, fd);
 	CHECK_EQ(tgmem_byte(&m, 5000), 0x11);
 	CHECK_EQ(gmem_write(&m, 5000, "x", 1), 0);
 	CHECK_EQ(tgmem_byte(&m, 5000), 'x');
@@ -324,7 +348,7 @@ TEST(gmem_discards_whole_pages_of_a_clone_and_spares_its_template)
 	struct gmem m;
 	int fd = tgmem_file(TGMEM_BYTES, 0x11), keep = dup(fd);
 
-	CHECK_EQ(gmem_init(&m, TGMEM_BYTES, fd, GMEM_PRIVATE, NULL), 0);
+	tgmem_clone(&m, fd);
 	tgmem_check_discards(&m, 0x11);
 	gmem_fini(&m);
 	for (uint64_t at = 0; at < TGMEM_BYTES; at += GMEM_PAGE)
@@ -368,7 +392,7 @@ TEST(gmem_discard_frees_the_memory_of_a_clone)
 {
 	struct gmem m;
 
-	CHECK_EQ(gmem_init(&m, TGMEM_BYTES, tgmem_file(TGMEM_BYTES, 0), GMEM_PRIVATE, NULL), 0);
+	tgmem_clone(&m, tgmem_file(TGMEM_BYTES, 0));
 	memset(gmem_span(&m, 0, MIB(4)), 1, MIB(4));
 	CHECK_EQ(tgmem_own_pages(m.map, MIB(4)), MIB(4) / GMEM_PAGE);
 	CHECK_EQ(gmem_discard(&m, 0, MIB(1)), 0);      /* reverted */

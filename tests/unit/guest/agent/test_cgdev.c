@@ -153,34 +153,53 @@ TEST(ga_cgdev_refuses_rules_that_are_not)
 	CHECK_EQ(ga_cgdev_compile(NULL, GA_CGDEV_MAX_RULES + 1, NULL, NULL, &e), -E2BIG);
 }
 
-TEST(ga_dev_rules_without_a_list_allow_the_defaults_and_the_containers_own)
+/* May a container with these rules and the disk 254:16 in linux.devices do this? */
+static bool cgdev_may(const Grpc__LinuxResources *given, unsigned access, unsigned type, unsigned major,
+		      unsigned minor)
 {
-	Grpc__Spec s = GRPC__SPEC__INIT;
-	Grpc__Linux l = GRPC__LINUX__INIT;
 	Grpc__LinuxDevice d = GRPC__LINUX_DEVICE__INIT, *ds[] = { &d };
 	AUTO_FREE Grpc__LinuxDeviceCgroup **rules = NULL;
-	struct bpf_cgroup_dev_ctx ctx = { .access_type = R << 16 | BPF_DEVCG_DEV_BLOCK };
 	AUTO_FREE struct bpf_insn *insns = NULL;
+	struct bpf_cgroup_dev_ctx ctx = { .access_type = access << 16 | type, major, minor };
 	struct err e;
 	size_t n, count;
 
-	s.linux = &l;
-	l.devices = ds;
-	l.n_devices = 1;
-	d.type = "b";
+	d.type = (char[]){ "b" };
 	d.major = 254;
 	d.minor = 16;
-	n = ga_dev_rules(&s, &rules);
+	n = ga_dev_rules(given, ds, 1, &rules);
 	CHECK_EQ(ga_cgdev_compile(rules, n, &insns, &count, &e), 0);
-	ctx.major = 254;
-	ctx.minor = 16;
-	CHECK(cgdev_run(insns, count, &ctx)); /* its own disk */
-	ctx.minor = 0;
-	CHECK(!cgdev_run(insns, count, &ctx)); /* another's */
-	ctx = (struct bpf_cgroup_dev_ctx){ .access_type = R << 16 | BPF_DEVCG_DEV_CHAR, 1, 9 };
-	CHECK(cgdev_run(insns, count, &ctx)); /* /dev/urandom */
-	ctx.minor = 11;
-	CHECK(!cgdev_run(insns, count, &ctx)); /* /dev/kmsg */
+	return cgdev_run(insns, count, &ctx);
+}
+
+TEST(ga_dev_rules_without_a_list_allow_the_defaults_and_the_containers_own)
+{
+	CHECK(cgdev_may(NULL, R | W, BPF_DEVCG_DEV_BLOCK, 254, 16)); /* its own disk */
+	CHECK(!cgdev_may(NULL, R, BPF_DEVCG_DEV_BLOCK, 254, 0));     /* another's */
+	CHECK(cgdev_may(NULL, R, BPF_DEVCG_DEV_CHAR, 1, 9));	     /* /dev/urandom */
+	CHECK(!cgdev_may(NULL, R, BPF_DEVCG_DEV_CHAR, 1, 11));	     /* /dev/kmsg */
+}
+
+TEST(ga_dev_rules_with_a_list_leave_the_containers_devices_to_it)
+{
+	Grpc__LinuxResources res = GRPC__LINUX_RESOURCES__INIT;
+	Grpc__LinuxDeviceCgroup deny = GRPC__LINUX_DEVICE_CGROUP__INIT, some = deny;
+	Grpc__LinuxDeviceCgroup *list[] = { &deny, &some };
+
+	deny.type = (char[]){ "a" };
+	deny.access = (char[]){ "rwm" };
+	some.allow = 1;
+	some.type = (char[]){ "b" };
+	some.major = 254;
+	some.minor = 16;
+	some.access = (char[]){ "r" };
+	res.devices = list;
+	res.n_devices = 1;
+	CHECK(!cgdev_may(&res, R, BPF_DEVCG_DEV_BLOCK, 254, 16));
+	CHECK(cgdev_may(&res, R, BPF_DEVCG_DEV_CHAR, 1, 9)); /* a default, denied in vain, as runc does */
+	res.n_devices = 2;
+	CHECK(cgdev_may(&res, R, BPF_DEVCG_DEV_BLOCK, 254, 16));
+	CHECK(!cgdev_may(&res, W, BPF_DEVCG_DEV_BLOCK, 254, 16));
 }
 
 #undef R

@@ -102,6 +102,16 @@ static int tmem_shared(struct gmem *m)
 	return fd;
 }
 
+/* A clone of the file, mapped as its list of data says. */
+static void tmem_map(struct gmem *m, int fd)
+{
+	AUTO_BUF struct buf list = { 0 };
+
+	CHECK_EQ(gmem_init(m, TMEM_BYTES, dup(fd), GMEM_PRIVATE, NULL), 0);
+	CHECK_EQ(snapmem_list(fd, TMEM_BYTES, &list, NULL), 0);
+	CHECK_EQ(snapmem_map(m, cur_of(list.data, list.len), NULL), 0);
+}
+
 static off_t tmem_blocks(int fd)
 {
 	struct stat st;
@@ -170,7 +180,7 @@ TEST(snapmem_write_takes_a_clone_with_its_templates_pages)
 
 	memset(t.map, 0x11, 100 * GMEM_PAGE);
 	memset(t.map + 300 * GMEM_PAGE, 0x22, GMEM_PAGE);
-	CHECK_EQ(gmem_init(&m, TMEM_BYTES, dup(fd), GMEM_PRIVATE, NULL), 0);
+	tmem_map(&m, fd);
 	blocks = tmem_blocks(fd);
 	m.map[1] = 9;                                                /* changed */
 	memset(m.map + 20 * GMEM_PAGE, 0, TMEM_HOLE * GMEM_PAGE);    /* cleared */
@@ -202,7 +212,7 @@ TEST(snapmem_says_what_the_file_refused)
 	gmem_fini(&m);
 }
 
-/* --- the write set ------------------------------------------------------------------------------ */
+/* --- lists of pages ----------------------------------------------------------------------------- */
 
 /* A template with data in pages 10..19 and 100, and a clone of it. */
 static void tmem_clone(struct gmem *t, struct gmem *m)
@@ -211,35 +221,99 @@ static void tmem_clone(struct gmem *t, struct gmem *m)
 
 	memset(t->map + 10 * GMEM_PAGE, 0x11, 10 * GMEM_PAGE);
 	memset(t->map + 100 * GMEM_PAGE, 0x22, GMEM_PAGE);
-	CHECK_EQ(gmem_init(m, TMEM_BYTES, dup(fd), GMEM_PRIVATE, NULL), 0);
+	tmem_map(m, fd);
 }
 
-TEST(snapmem_changed_lists_what_a_clone_wrote)
+/* The list is these ranges. */
+static void tmem_check_list(const struct buf *b, const uint32_t (*want)[2], unsigned n)
 {
-	static const uint32_t want[][2] = { { 0, 1 }, { 10, 2 }, { 15, 1 }, { 19, 1 }, { 20, 1 },
-					    { 100, 1 }, { 102, 2 }, { 1023, 1 } };
-	AUTO_BUF struct buf b = { 0 };
-	struct gmem t, m;
-	struct cur in;
-	off_t blocks;
+	struct cur in = cur_of(b->data, b->len);
 
-	tmem_clone(&t, &m);
-	blocks = tmem_blocks(t.fd);
-	CHECK_EQ(snapmem_changed(&m, &b, NULL), 0);
-	CHECK_EQ(b.len, 0);
-	for (unsigned i = 0; i < ARRAY_LEN(want); i++)
-		for (uint32_t p = 0; p < want[i][1]; p++)
-			m.map[(want[i][0] + p) * GMEM_PAGE + 77 * i] ^= 0x80;
-	m.map[12 * GMEM_PAGE] = 0x11; /* written with what was there: no change */
-	m.map[50 * GMEM_PAGE] = 0;
-	CHECK_EQ(snapmem_changed(&m, &b, NULL), 0);
-	in = cur_of(b.data, b.len);
-	CHECK_EQ(b.len, sizeof want);
-	for (unsigned i = 0; i < ARRAY_LEN(want); i++) {
+	CHECK_EQ(b->len, n * 8);
+	for (unsigned i = 0; i < n; i++) {
 		test_note("range %u", i);
 		CHECK_EQ(cur_le32(&in), want[i][0]);
 		CHECK_EQ(cur_le32(&in), want[i][1]);
 	}
+}
+
+TEST(snapmem_list_has_the_data_of_a_file)
+{
+	static const uint32_t want[][2] = { { 10, 10 }, { 100, 1 } }, all[][2] = { { 0, TMEM_PAGES } };
+	AUTO_BUF struct buf some = { 0 }, full = { 0 }, none = { 0 };
+	struct gmem t;
+	struct err e = { 0 };
+	int fd = tmem_shared(&t);
+
+	CHECK_EQ(snapmem_list(fd, TMEM_BYTES, &none, NULL), 0);
+	CHECK_EQ(none.len, 0);
+	memset(t.map + 10 * GMEM_PAGE, 1, 10 * GMEM_PAGE);
+	memset(t.map + 100 * GMEM_PAGE, 1, GMEM_PAGE);
+	CHECK_EQ(snapmem_list(fd, TMEM_BYTES, &some, NULL), 0);
+	tmem_check_list(&some, want, ARRAY_LEN(want));
+	memset(t.map, 1, TMEM_BYTES);
+	CHECK_EQ(snapmem_list(fd, TMEM_BYTES, &full, NULL), 0);
+	tmem_check_list(&full, all, ARRAY_LEN(all));
+	CHECK_EQ(snapmem_list(-1, TMEM_BYTES, &full, &e), -EBADF);
+	CHECK_HAS(e.msg, "memory file: seek: ");
+	gmem_fini(&t);
+}
+
+TEST(snapmem_map_refuses_a_list_that_makes_no_sense)
+{
+	static const struct {
+		uint32_t range[4];
+		size_t bytes;
+	} row[] = {
+		{ { 0, 0 }, 8 },
+		{ { 0, 1 }, 7 },
+		{ { 0, 1, 2 }, 12 },
+		{ { 0, TMEM_PAGES + 1 }, 8 },
+		{ { TMEM_PAGES, 1 }, 8 },
+		{ { 1, ~0u }, 8 },
+		{ { ~0u, 2 }, 8 },
+		{ { 4, 2, 5, 1 }, 16 },
+		{ { 4, 2, 0, 1 }, 16 },
+	};
+	for (unsigned i = 0; i < ARRAY_LEN(row); i++) {
+		struct gmem m;
+		struct err e = { 0 };
+		int fd = fd_memfd("memory");
+
+		test_note("row %u", i);
+		CHECK(ftruncate(fd, TMEM_BYTES) == 0);
+		CHECK_EQ(gmem_init(&m, TMEM_BYTES, fd, GMEM_PRIVATE, NULL), 0);
+		CHECK_EQ(snapmem_map(&m, cur_of(test_guard(row[i].range, row[i].bytes), row[i].bytes), &e),
+			 -EPROTO);
+		CHECK_STR(e.msg, "state file: bad list of memory");
+		gmem_fini(&m);
+	}
+}
+
+TEST(snapmem_changed_lists_what_a_clone_wrote)
+{
+	static const uint32_t before[][2] = { { 12, 1 }, { 50, 1 } };
+	static const uint32_t want[][2] = { { 10, 3 }, { 15, 1 }, { 19, 1 }, { 50, 1 }, { 100, 1 },
+					    { 1023, 1 } };
+	/* What the guest wrote, by KVM's account: two pages with what was there, and one in a hole. */
+	uint64_t written[TMEM_PAGES / 64] = { UINT64_C(1) << 12 | UINT64_C(1) << 50 };
+	AUTO_BUF struct buf first = { 0 }, b = { 0 };
+	struct gmem t, m;
+	off_t blocks;
+
+	tmem_clone(&t, &m);
+	blocks = tmem_blocks(t.fd);
+	CHECK_EQ(snapmem_changed(&m, written, &first, NULL), 0);
+	tmem_check_list(&first, before, ARRAY_LEN(before));
+	m.map[10 * GMEM_PAGE] ^= 1;
+	m.map[12 * GMEM_PAGE - 1] ^= 1;
+	m.map[15 * GMEM_PAGE + 77] ^= 1;
+	m.map[19 * GMEM_PAGE] ^= 1;
+	m.map[100 * GMEM_PAGE + 4095] ^= 1;
+	m.map[200 * GMEM_PAGE] ^= 1; /* a hole of the file that only a device wrote to: not looked at */
+	written[1023 / 64] |= UINT64_C(1) << 1023 % 64;
+	CHECK_EQ(snapmem_changed(&m, written, &b, NULL), 0);
+	tmem_check_list(&b, want, ARRAY_LEN(want));
 	CHECK_EQ(tmem_blocks(t.fd), blocks);
 	gmem_fini(&m);
 	gmem_fini(&t);

@@ -28,6 +28,8 @@ static int tbal_use_file(struct vqr *r, uint64_t ram, enum gmem_share share)
 	vqr_init(r, VQR_RAM);
 	gmem_fini(&r->mem);
 	CHECK_EQ(gmem_init(&r->mem, ram, fd, share, NULL), 0);
+	if (share == GMEM_PRIVATE)
+		CHECK_EQ(gmem_map_file(&r->mem, 0, ram, NULL), 0);
 	vqr_attach(r, vbal_new(&r->loop, &r->mem));
 	CHECK_EQ(vqr_drive(r, ~UINT64_C(0)), 15);
 	return look;
