@@ -126,15 +126,11 @@ int kvm_create_vm(struct kvm *k, const struct gmem *mem, unsigned pins, struct e
 	return 0;
 }
 
-int kvm_ioeventfd(const struct kvm *k, gpa_t gpa, uint32_t datamatch, int fd, bool assign)
+int kvm_ioeventfd(const struct kvm *k, gpa_t gpa, int fd, bool assign)
 {
-	struct kvm_ioeventfd io = {
-		.datamatch = datamatch,
-		.addr = gpa,
-		.len = 4,
-		.fd = fd,
-		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH | (assign ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
-	};
+	struct kvm_ioeventfd io = { .addr = gpa, .len = 4, .fd = fd,
+				    .flags = assign ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN };
+
 	return kvm_ioctl(k->vm_fd, KVM_IOEVENTFD, &io);
 }
 

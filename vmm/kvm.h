@@ -39,9 +39,8 @@ INTERNAL MUST_USE int kvm_written(const struct kvm *k, const struct gmem *mem, u
 /* ioctl that retries EINTR; -errno. For KVM_RUN use ioctl(2) itself. */
 INTERNAL int kvm_ioctl(int fd, unsigned long request, void *arg);
 
-/* Guest writes of the 32-bit value `datamatch` at gpa become counts on fd (api.rst 4.59). */
-INTERNAL MUST_USE int kvm_ioeventfd(const struct kvm *k, gpa_t gpa, uint32_t datamatch, int fd,
-				    bool assign);
+/* 32-bit guest writes at gpa, whatever their value, become counts on fd (api.rst 4.59). */
+INTERNAL MUST_USE int kvm_ioeventfd(const struct kvm *k, gpa_t gpa, int fd, bool assign);
 
 /* Deliver one message-signalled interrupt (api.rst 4.71). Any thread. No routing table is needed for
  * interrupts that we raise ourselves, so a clone does not pay for one. */

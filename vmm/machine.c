@@ -52,10 +52,10 @@ static void vmm_irq_slot(void *arg, unsigned pin)
 	ioapic_raise(&m->ioapic, pin);
 }
 
-static int vmm_host_ioeventfd(void *arg, gpa_t notify, uint32_t queue, int fd, bool assign)
+static int vmm_host_ioeventfd(void *arg, gpa_t notify, int fd, bool assign)
 {
 	struct vmm *m = arg;
-	return kvm_ioeventfd(&m->kvm, notify, queue, fd, assign);
+	return kvm_ioeventfd(&m->kvm, notify, fd, assign);
 }
 
 static int vmm_create_vcpus(struct vmm *m, struct err *e)
@@ -72,7 +72,7 @@ static int vmm_create_vcpus(struct vmm *m, struct err *e)
 static int vmm_load_cpuid(struct vmm *m, struct err *e)
 {
 	for (unsigned i = 0; i < m->nvcpus; i++) {
-		int r = cpuid_load(m->cpu, m->vcpu[i].fd, i, e);
+		int r = cpuid_load(&m->cpu, m->vcpu[i].fd, i, e);
 		if (r < 0)
 			return r;
 	}
@@ -84,9 +84,9 @@ static int vmm_boot(struct vmm *m, struct err *e)
 	struct boot_entry entry = { 0 };
 	int r;
 
-	if ((r = cpuid_supported(&m->kvm, m->cpu, e)) < 0)
+	if ((r = cpuid_supported(&m->kvm, &m->cpu, e)) < 0)
 		return r;
-	cpuid_for_guest(m->cpu, &m->kvm, m->spec.max_vcpus);
+	cpuid_for_guest(&m->cpu, &m->kvm, m->spec.max_vcpus);
 	if ((r = vmm_load_cpuid(m, e)) < 0)
 		return r;
 	if ((r = boot_load(&m->mem, m->image, m->spec.cmdline, m->spec.max_vcpus, &entry, e)) < 0)
@@ -195,12 +195,12 @@ static int vmm_restore_cpuid(struct vmm *m, const struct snap *s, struct err *e)
 
 	if (!snap_find(s, SNAP_CPUID, 0, &in))
 		return err_set(e, -EPROTO, "state file: no CPUID in it");
-	if ((r = cpuid_restore(m->cpu, in, e)) < 0)
+	if ((r = cpuid_restore(&m->cpu, in, e)) < 0)
 		return r;
 	if (vmm_any_fingerprint(m)) {
 		AUTO_FREE struct cpuid_table *host = mem_zalloc(sizeof *host);
 		if ((r = cpuid_supported(&m->kvm, host, e)) < 0 ||
-		    (r = cpuid_check_subset(m->cpu, host, e)) < 0)
+		    (r = cpuid_check_subset(&m->cpu, host, e)) < 0)
 			return r;
 	}
 	return vmm_load_cpuid(m, e);
@@ -360,7 +360,6 @@ int vmm_create(struct vmm *m, const struct ctl_request *rq, int *fds, size_t nfd
 	if (vmm_take_fds(rq, fds, nfds, &f) < 0)
 		return err_set(e, -EPROTO, "wrong number of descriptors");
 	m->created = true;
-	m->cpu = mem_zalloc(sizeof *m->cpu);
 	m->spec = rq->create;
 	m->spec.cmdline[sizeof m->spec.cmdline - 1] = '\0';
 	m->console_fd = f.console;
@@ -443,7 +442,7 @@ static void vmm_save_machine(struct vmm *m, struct snap_writer *w)
 	buf_le32(w->out, m->spec.max_vcpus);
 	snap_close(w);
 	snap_open(w, SNAP_CPUID, 0);
-	cpuid_save(m->cpu, w->out);
+	cpuid_save(&m->cpu, w->out);
 	snap_close(w);
 	snap_open(w, SNAP_CLOCK, 0);
 	buf_le64(w->out, m->clock.clock);

@@ -42,7 +42,7 @@ struct vmm {
 	unsigned nvcpus;
 	int console_fd;
 	struct ctl_create spec;
-	struct cpuid_table *cpu; /* heap; as loaded into the vCPUs, but for the APIC id */
+	struct cpuid_table cpu; /* as loaded into the vCPUs, but for the APIC id */
 	const struct ctl_image *image;
 	bool created; /* tried; once is all */
 	bool ready;   /* and it worked: there is a machine */

@@ -403,10 +403,16 @@ static void run_stop(struct run *r, bool keep)
 	rundir_sweep();
 }
 
-/* The agent's connection broke before the machine said why it ended: it will in a moment. */
+/* The agent's connection broke before the machine said why it ended: it will in a moment. A guest that
+ * halts (there is no power to switch off) never does. */
 static void run_await_end(struct run *r)
 {
 	uint64_t limit = clock_mono_ns() + 2 * NS_PER_S;
+
+	if (r->sandbox.gone)
+		return;
+	snprintf(r->sandbox.why, sizeof r->sandbox.why,
+		 "guest halted or hangs: its agent is gone; the machine was stopped");
 
 	while (!r->sandbox.gone && clock_mono_ns() < limit)
 		if (loop_step(&r->loop, 50) < 0)
@@ -433,7 +439,7 @@ static int run_supervise(struct run *r, int started_fd)
 	run_stop(r, err == 0 && r->opt.detach);
 	if (err < 0)
 		return r->container.sandbox ? cli_start_failed(&e) : cli_fail(&e);
-	if (r->sandbox.gone)
+	if (r->sandbox.gone || r->container.lost)
 		fprintf(stderr, "spore: %s\n", r->sandbox.why);
 	if (r->opt.json_times)
 		run_print_times(r);

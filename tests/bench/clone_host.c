@@ -165,10 +165,13 @@ static void bench_make(const char *dir)
 	if (hv_spawn(&vm, &e) < 0 || hv_create(&vm, &spec, &e) < 0)
 		bench_err(&e);
 	bench_wait_line(console[0]);
-	if (hv_pause(&vm, &e) < 0 || hv_save(&vm, state, -1, &e) < 0)
+	if (hv_pause(&vm, &e) < 0)
+		bench_err(&e);
+	/* before it is saved: what is data and what a hole is written down then */
+	bench_must("flag", fd_pwrite_full(memory, &flag, sizeof flag, BENCH_FLAG));
+	if (hv_save(&vm, state, -1, &e) < 0)
 		bench_err(&e);
 	hv_stop(&vm);
-	bench_must("flag", fd_pwrite_full(memory, &flag, sizeof flag, BENCH_FLAG));
 }
 
 /* --- the floor --------------------------------------------------------------------------------------- */

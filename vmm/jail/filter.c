@@ -20,6 +20,7 @@ enum jail_rule {
 	JAIL_NO_EXEC,  /* argument 2 has no PROT_EXEC */
 	JAIL_THREAD,   /* argument 0 has CLONE_THREAD: threads, never a process */
 	JAIL_UNIX,     /* argument 0 is AF_UNIX: an anonymous pair, reachable by nobody else */
+	JAIL_RULES,
 };
 
 struct jail_call {
@@ -27,64 +28,64 @@ struct jail_call {
 	enum jail_rule rule;
 };
 
-/* Most frequent first: the filter is walked from the top. */
+/* In the order of their numbers (arch/x86/entry/syscalls/syscall_64.tbl): the filter searches by halves. */
 static const struct jail_call jail_calls[] = {
-	{ SYS_ioctl, JAIL_IOCTL },
 	{ SYS_read, JAIL_ANY },
 	{ SYS_write, JAIL_ANY },
-	{ SYS_epoll_wait, JAIL_ANY },
-	{ SYS_epoll_pwait, JAIL_ANY },
-	{ SYS_futex, JAIL_ANY },
-	{ SYS_readv, JAIL_ANY },
-	{ SYS_writev, JAIL_ANY },
-	{ SYS_preadv, JAIL_ANY },
-	{ SYS_pwritev, JAIL_ANY },
-	{ SYS_preadv2, JAIL_ANY },
-	{ SYS_pwritev2, JAIL_ANY },
-	{ SYS_pread64, JAIL_ANY },
-	{ SYS_pwrite64, JAIL_ANY },
-	{ SYS_sendmsg, JAIL_ANY },
-	{ SYS_recvmsg, JAIL_ANY },
-	{ SYS_sendto, JAIL_ANY },
-	{ SYS_recvfrom, JAIL_ANY },
-	{ SYS_shutdown, JAIL_ANY },
-	{ SYS_accept4, JAIL_ANY },
-	{ SYS_getsockopt, JAIL_ANY },
-	{ SYS_socketpair, JAIL_UNIX },
-	{ SYS_poll, JAIL_ANY },
-	{ SYS_epoll_ctl, JAIL_ANY },
-	{ SYS_epoll_create1, JAIL_ANY },
-	{ SYS_eventfd2, JAIL_ANY },
 	{ SYS_close, JAIL_ANY },
-	{ SYS_fcntl, JAIL_ANY },
 	{ SYS_fstat, JAIL_ANY },
-	{ SYS_newfstatat, JAIL_ANY }, /* musl's fstat(); there is no path to name in an empty root */
+	{ SYS_poll, JAIL_ANY },
 	{ SYS_lseek, JAIL_ANY },
-	{ SYS_fallocate, JAIL_ANY },
-	{ SYS_ftruncate, JAIL_ANY },
-	{ SYS_fdatasync, JAIL_ANY },
-	{ SYS_fsync, JAIL_ANY },
-	{ SYS_madvise, JAIL_ANY },
 	{ SYS_mmap, JAIL_NO_EXEC },
 	{ SYS_mprotect, JAIL_NO_EXEC },
 	{ SYS_munmap, JAIL_ANY },
-	{ SYS_mremap, JAIL_ANY },
 	{ SYS_brk, JAIL_ANY },
-	{ SYS_clone, JAIL_THREAD },
-	{ SYS_set_robust_list, JAIL_ANY },
 	{ SYS_rt_sigprocmask, JAIL_ANY },
 	{ SYS_rt_sigreturn, JAIL_ANY },
-	{ SYS_tkill, JAIL_ANY }, /* other processes have other uids */
-	{ SYS_gettid, JAIL_ANY },
-	{ SYS_getpid, JAIL_ANY },
+	{ SYS_ioctl, JAIL_IOCTL },
+	{ SYS_pread64, JAIL_ANY },
+	{ SYS_pwrite64, JAIL_ANY },
+	{ SYS_readv, JAIL_ANY },
+	{ SYS_writev, JAIL_ANY },
 	{ SYS_sched_yield, JAIL_ANY },
+	{ SYS_mremap, JAIL_ANY },
+	{ SYS_madvise, JAIL_ANY },
+	{ SYS_nanosleep, JAIL_ANY },
+	{ SYS_getpid, JAIL_ANY },
+	{ SYS_sendto, JAIL_ANY },
+	{ SYS_recvfrom, JAIL_ANY },
+	{ SYS_sendmsg, JAIL_ANY },
+	{ SYS_recvmsg, JAIL_ANY },
+	{ SYS_shutdown, JAIL_ANY },
+	{ SYS_socketpair, JAIL_UNIX },
+	{ SYS_getsockopt, JAIL_ANY },
+	{ SYS_clone, JAIL_THREAD },
+	{ SYS_exit, JAIL_ANY },
+	{ SYS_fcntl, JAIL_ANY },
+	{ SYS_fsync, JAIL_ANY },
+	{ SYS_fdatasync, JAIL_ANY },
+	{ SYS_ftruncate, JAIL_ANY },
+	{ SYS_gettid, JAIL_ANY },
+	{ SYS_tkill, JAIL_ANY }, /* other processes have other uids */
+	{ SYS_futex, JAIL_ANY },
+	{ SYS_restart_syscall, JAIL_ANY },
 	{ SYS_clock_gettime, JAIL_ANY },
 	{ SYS_clock_nanosleep, JAIL_ANY },
-	{ SYS_nanosleep, JAIL_ANY },
-	{ SYS_restart_syscall, JAIL_ANY },
-	{ SYS_getrandom, JAIL_ANY },
-	{ SYS_exit, JAIL_ANY },
 	{ SYS_exit_group, JAIL_ANY },
+	{ SYS_epoll_wait, JAIL_ANY },
+	{ SYS_epoll_ctl, JAIL_ANY },
+	{ SYS_newfstatat, JAIL_ANY }, /* musl's fstat(); there is no path to name in an empty root */
+	{ SYS_set_robust_list, JAIL_ANY },
+	{ SYS_epoll_pwait, JAIL_ANY },
+	{ SYS_fallocate, JAIL_ANY },
+	{ SYS_accept4, JAIL_ANY },
+	{ SYS_eventfd2, JAIL_ANY },
+	{ SYS_epoll_create1, JAIL_ANY },
+	{ SYS_preadv, JAIL_ANY },
+	{ SYS_pwritev, JAIL_ANY },
+	{ SYS_getrandom, JAIL_ANY },
+	{ SYS_preadv2, JAIL_ANY },
+	{ SYS_pwritev2, JAIL_ANY },
 };
 
 /* linux/fs.h, spelled here so that its macros stay out of everybody's way. */
@@ -93,6 +94,7 @@ static const struct jail_call jail_calls[] = {
 #define JAIL_BLKDISCARD   0x1277u
 #define JAIL_BLKZEROOUT   0x127fu
 
+/* Most frequent first. */
 static const uint32_t jail_ioctls[] = {
 	KVM_RUN,
 	KVM_SIGNAL_MSI,
@@ -141,123 +143,106 @@ static const uint32_t jail_ioctls[] = {
 	JAIL_BLKZEROOUT,
 };
 
-#define JAIL_MAX_INSNS 512
+/* The program:
+ *
+ *   arch: another than ours is the end of the process
+ *   nr: a search by halves down to JAIL_LEAF calls or fewer, and from a call to its rule
+ *   for each rule what it asks of an argument
+ *   the verdicts
+ *
+ * Every clone installs it, and pays by its length and by its longest path: the kernel walks it once for
+ * every system call there is, to learn which it may let pass unasked (seccomp_cache_prepare()).
+ *
+ * It is written from its end to its beginning. All jumps of BPF are forward, so where they go is there
+ * already: whatever writes something returns where that begins. */
+#define JAIL_LEAF      4
+#define JAIL_MAX_INSNS 256 /* no further than a conditional jump reaches */
 
 struct jail_program {
 	struct sock_filter insn[JAIL_MAX_INSNS];
-	unsigned short n;
+	unsigned first; /* from here to the end of insn */
 };
 
-static void jail_emit(struct jail_program *p, struct sock_filter f)
+static unsigned jail_emit(struct jail_program *p, struct sock_filter f)
 {
-	ASSERT(p->n < JAIL_MAX_INSNS);
-	p->insn[p->n++] = f;
+	ASSERT(p->first > 0);
+	p->insn[--p->first] = f;
+	return p->first;
 }
 
-static void jail_load(struct jail_program *p, size_t offset)
+static unsigned jail_load(struct jail_program *p, size_t offset)
 {
-	jail_emit(p, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset));
+	return jail_emit(p, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset));
 }
 
-static void jail_return(struct jail_program *p, uint32_t verdict)
+static unsigned jail_return(struct jail_program *p, uint32_t verdict)
 {
-	jail_emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, verdict));
+	return jail_emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, verdict));
 }
 
-/* Program order: checks first, verdicts last, so that one comparison is one instruction. Installing a
- * filter costs microseconds per instruction, and every clone installs one.
- *
- *   arch, nr loaded
- *   JEQ nr -> ALLOW           for each call of rule ANY
- *   JEQ nr -> else skip       for each other rule, followed by its body
- *   TRAP
- *   ALLOW
- *
- * Jumps of a conditional are 8 bits, so ALLOW is repeated when it gets too far away. */
+static unsigned jail_jump(struct jail_program *p, uint16_t op, uint32_t k, unsigned yes, unsigned no)
+{
+	return jail_emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | op | BPF_K, k,
+							 (uint8_t)(yes - p->first),
+							 (uint8_t)(no - p->first)));
+}
+
 #define JAIL_ARG(i) (offsetof(struct seccomp_data, args) + 8 * (i)) /* low half */
-#define JAIL_FAR    255
 
-/* Comparisons whose "true" branch is to be aimed at the next ALLOW. */
-struct jail_pending {
-	unsigned short at[JAIL_FAR];
-	unsigned n;
-};
-
-/* Emit ALLOW here, jumped over by what comes from above, and aim all that wait for one at it. */
-static void jail_land(struct jail_program *p, struct jail_pending *w, bool fall_through)
+/* What is asked of the arguments once the call's number has matched. */
+static unsigned jail_emit_rule(struct jail_program *p, enum jail_rule rule, unsigned allow, unsigned trap)
 {
-	if (w->n == 0)
-		return;
-	if (fall_through)
-		jail_emit(p, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 1));
-	for (unsigned i = 0; i < w->n; i++)
-		p->insn[w->at[i]].jt = (uint8_t)(p->n - w->at[i] - 1);
-	jail_return(p, SECCOMP_RET_ALLOW);
-	w->n = 0;
-}
-
-static void jail_allow_if(struct jail_program *p, struct jail_pending *w, uint16_t op, uint32_t k)
-{
-	if (w->n && p->n - w->at[0] >= JAIL_FAR - 2)
-		jail_land(p, w, true);
-	w->at[w->n++] = p->n;
-	jail_emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | op | BPF_K, k, 0, 0));
-}
-
-/* What is asked of the arguments once the call's number has matched; ends in a verdict. */
-static void jail_emit_rule(struct jail_program *p, enum jail_rule rule)
-{
-	struct jail_pending w = { .n = 0 };
+	unsigned to = trap;
 
 	switch (rule) {
-	case JAIL_ANY:
-		break;
 	case JAIL_IOCTL:
-		jail_load(p, JAIL_ARG(1));
-		for (unsigned i = 0; i < ARRAY_LEN(jail_ioctls); i++)
-			jail_allow_if(p, &w, BPF_JEQ, jail_ioctls[i]);
-		break;
+		for (unsigned i = ARRAY_LEN(jail_ioctls); i-- > 0;)
+			to = jail_jump(p, BPF_JEQ, jail_ioctls[i], allow, to);
+		return jail_load(p, JAIL_ARG(1));
 	case JAIL_NO_EXEC:
-		jail_load(p, JAIL_ARG(2));
-		jail_emit(p, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, PROT_EXEC));
-		jail_allow_if(p, &w, BPF_JEQ, 0);
-		break;
+		jail_jump(p, BPF_JSET, PROT_EXEC, trap, allow);
+		return jail_load(p, JAIL_ARG(2));
 	case JAIL_THREAD:
-		jail_load(p, JAIL_ARG(0));
-		jail_allow_if(p, &w, BPF_JSET, 0x00010000 /* CLONE_THREAD */);
-		break;
+		jail_jump(p, BPF_JSET, 0x00010000 /* CLONE_THREAD */, allow, trap);
+		return jail_load(p, JAIL_ARG(0));
 	case JAIL_UNIX:
-		jail_load(p, JAIL_ARG(0));
-		jail_allow_if(p, &w, BPF_JEQ, 1 /* AF_UNIX */);
-		break;
+		jail_jump(p, BPF_JEQ, 1 /* AF_UNIX */, allow, trap);
+		return jail_load(p, JAIL_ARG(0));
+	default: /* JAIL_ANY */
+		return allow;
 	}
-	jail_return(p, SECCOMP_RET_TRAP);
-	jail_land(p, &w, false);
+}
+
+/* Find the loaded number among n calls and go where `rule` says for its rule. */
+static unsigned jail_search(struct jail_program *p, const struct jail_call *call, unsigned n,
+			    const unsigned rule[JAIL_RULES], unsigned trap)
+{
+	unsigned to = trap, upper;
+
+	if (n > JAIL_LEAF) {
+		upper = jail_search(p, call + n / 2, n - n / 2, rule, trap);
+		to = jail_search(p, call, n / 2, rule, trap);
+		return jail_jump(p, BPF_JGE, (uint32_t)call[n / 2].nr, upper, to);
+	}
+	while (n-- > 0)
+		to = jail_jump(p, BPF_JEQ, (uint32_t)call[n].nr, rule[call[n].rule], to);
+	return to;
 }
 
 static void jail_build(struct jail_program *p)
 {
-	struct jail_pending any = { .n = 0 };
+	unsigned rule[JAIL_RULES], allow, trap, kill, start;
 
-	p->n = 0;
+	p->first = JAIL_MAX_INSNS;
+	kill = jail_return(p, SECCOMP_RET_KILL_PROCESS);
+	trap = jail_return(p, SECCOMP_RET_TRAP);
+	allow = jail_return(p, SECCOMP_RET_ALLOW);
+	for (unsigned i = 0; i < JAIL_RULES; i++)
+		rule[i] = jail_emit_rule(p, i, allow, trap);
+	jail_search(p, jail_calls, ARRAY_LEN(jail_calls), rule, trap);
+	start = jail_load(p, offsetof(struct seccomp_data, nr));
+	jail_jump(p, BPF_JEQ, AUDIT_ARCH_X86_64, start, kill);
 	jail_load(p, offsetof(struct seccomp_data, arch));
-	jail_emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0));
-	jail_return(p, SECCOMP_RET_KILL_PROCESS);
-	jail_load(p, offsetof(struct seccomp_data, nr));
-	for (unsigned i = 0; i < ARRAY_LEN(jail_calls); i++) {
-		unsigned short at = p->n;
-		if (jail_calls[i].rule == JAIL_ANY) {
-			jail_allow_if(p, &any, BPF_JEQ, (uint32_t)jail_calls[i].nr);
-			continue;
-		}
-		jail_emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-							  (uint32_t)jail_calls[i].nr, 0, 0));
-		jail_emit_rule(p, jail_calls[i].rule);
-		ASSERT(p->n - at - 1 <= JAIL_FAR);
-		p->insn[at].jf = (uint8_t)(p->n - at - 1);
-	}
-	jail_return(p, SECCOMP_RET_TRAP);
-	jail_land(p, &any, false);
 }
 
 static void (*jail_trap_hook)(int nr); /* a signal handler has no other way to know */
@@ -275,12 +260,13 @@ int jail_install_filter(void (*on_trap)(int nr), struct err *e)
 {
 	struct sigaction sa = { .sa_sigaction = jail_on_trap, .sa_flags = SA_SIGINFO };
 	struct jail_program p;
-	struct sock_fprog prog = { .filter = p.insn };
+	struct sock_fprog prog;
 
 	jail_trap_hook = on_trap;
 	sigaction(SIGSYS, &sa, NULL);
 	jail_build(&p);
-	prog.len = p.n;
+	prog.filter = p.insn + p.first;
+	prog.len = (unsigned short)(JAIL_MAX_INSNS - p.first);
 	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
 		return err_set(e, -errno, "jail: seccomp: %m");
 	return 0;

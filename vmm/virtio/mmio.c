@@ -102,9 +102,9 @@ static void vmmio_set_queue_ready(struct slot *s, uint32_t v)
 static void vmmio_set_notify(struct slot *s, uint32_t v)
 {
 	/* Normally an ioeventfd takes this write and the guest does not stop here. */
-	if (v < s->dev->ops->nqueues && s->kick_fd[v] >= 0) {
+	if (v < s->dev->ops->nqueues && s->kick_fd >= 0) {
 		uint64_t one = 1;
-		if (write(s->kick_fd[v], &one, sizeof one) < 0) {
+		if (write(s->kick_fd, &one, sizeof one) < 0) {
 			/* EAGAIN: the counter is full, so a kick is pending anyway. */
 		}
 	}

@@ -16,8 +16,7 @@ void slots_init(struct slots *s, const struct gmem *mem, struct loop *loop,
 		sl->all = s;
 		sl->index = i;
 		pthread_mutex_init(&sl->lock, NULL);
-		for (unsigned q = 0; q < VDEV_MAX_QUEUES; q++)
-			sl->kick_fd[q] = -1;
+		sl->kick_fd = -1;
 	}
 }
 
@@ -26,56 +25,62 @@ static gpa_t slots_notify_gpa(const struct slot *sl)
 	return LAYOUT_SLOT_BASE + sl->index * LAYOUT_SLOT_BYTES + VMMIO_REG_NOTIFY;
 }
 
+/* One eventfd serves all queues of a device: to look at an idle queue is three loads, while every
+ * eventfd more is three system calls of each clone. */
+static void slots_kick_all(struct slot *sl)
+{
+	pthread_mutex_lock(&sl->lock);
+	for (unsigned q = 0; sl->dev && q < sl->dev->ops->nqueues; q++)
+		vmmio_kick(sl, q);
+	pthread_mutex_unlock(&sl->lock);
+}
+
 static void slots_kicked(struct watch *w, uint32_t events)
 {
-	struct slot *sl = NULL;
-	unsigned q = 0;
 	uint64_t count;
 
 	(void)events;
 	if (read(w->fd, &count, sizeof count) < 0)
 		return; /* EAGAIN: a wake-up that somebody else served */
-	/* The watch knows its queue by its place in the slot's array. */
-	sl = w->owner;
-	q = (unsigned)(w - sl->kick);
-	pthread_mutex_lock(&sl->lock);
-	vmmio_kick(sl, q);
-	pthread_mutex_unlock(&sl->lock);
+	slots_kick_all(container_of(w, struct slot, kick));
+}
+
+static void slots_look(struct timer *t)
+{
+	struct slots *s = container_of(t, struct slots, look);
+
+	for (unsigned i = 0; i < LAYOUT_SLOTS; i++)
+		slots_kick_all(&s->slot[i]);
+}
+
+static int slots_route(const struct slot *sl, bool assign)
+{
+	const struct slots_host *h = &sl->all->host;
+
+	return h->ioeventfd(h->arg, slots_notify_gpa(sl), sl->kick_fd, assign);
 }
 
 static void slots_unwatch(struct slot *sl)
 {
-	for (unsigned q = 0; q < VDEV_MAX_QUEUES; q++) {
-		if (sl->kick_fd[q] < 0)
-			continue;
-		watch_stop(&sl->kick[q]);
-		sl->all->host.ioeventfd(sl->all->host.arg, slots_notify_gpa(sl), q, sl->kick_fd[q],
-					false);
-		close(sl->kick_fd[q]);
-		sl->kick_fd[q] = -1;
-	}
+	if (sl->kick_fd < 0)
+		return;
+	watch_stop(&sl->kick);
+	slots_route(sl, false);
+	close(take_fd(&sl->kick_fd));
 }
 
 static int slots_watch(struct slot *sl, struct err *e)
 {
-	struct slots *s = sl->all;
+	int r;
 
-	for (unsigned q = 0; q < sl->dev->ops->nqueues; q++) {
-		int r, fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (fd < 0)
-			return err_set(e, -errno, "eventfd: %m");
-		r = watch_start(s->loop, &sl->kick[q], fd, EPOLLIN, slots_kicked);
-		if (r < 0) {
-			close(fd);
-			return err_set(e, r, "watch a queue: %s", strerror(-r));
-		}
-		sl->kick[q].owner = sl;
-		sl->kick_fd[q] = fd;
-		r = s->host.ioeventfd(s->host.arg, slots_notify_gpa(sl), q, fd, true);
-		if (r < 0)
-			return err_set(e, r, "ioeventfd: %s", strerror(-r));
-	}
-	return 0;
+	sl->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (sl->kick_fd < 0)
+		return err_set(e, -errno, "eventfd: %m");
+	r = watch_start(sl->all->loop, &sl->kick, sl->kick_fd, EPOLLIN, slots_kicked);
+	if (r < 0)
+		return err_set(e, r, "watch a slot's queues: %s", strerror(-r));
+	r = slots_route(sl, true);
+	return r < 0 ? err_set(e, r, "ioeventfd: %s", strerror(-r)) : 0;
 }
 
 int slots_attach(struct slots *s, unsigned i, struct vdev *d, struct err *e)
@@ -125,6 +130,7 @@ ONLY_TESTED void slots_fini(struct slots *s)
 {
 	struct err ignored;
 
+	timer_stop(&s->look);
 	for (unsigned i = 0; i < LAYOUT_SLOTS; i++) {
 		slots_detach(s, i, &ignored);
 		pthread_mutex_destroy(&s->slot[i].lock);
@@ -284,7 +290,6 @@ static int slots_restore_locked(struct slot *sl, struct cur *in, struct err *e)
 int slots_restore_one(struct slots *s, unsigned i, struct cur *in, struct err *e)
 {
 	struct slot *sl = &s->slot[i];
-	uint64_t one = 1;
 	int r;
 
 	pthread_mutex_lock(&sl->lock);
@@ -294,10 +299,7 @@ int slots_restore_one(struct slots *s, unsigned i, struct cur *in, struct err *e
 		return r;
 	/* A kick between the device's last look and the snapshot is in nobody's memory: look again. So is
 	 * an interrupt that was raised and not yet taken. */
-	for (unsigned q = 0; q < sl->dev->ops->nqueues; q++)
-		if (write(sl->kick_fd[q], &one, sizeof one) < 0) {
-			/* EAGAIN: pending already */
-		}
+	timer_start(s->loop, &s->look, 0, slots_look);
 	if (sl->isr)
 		s->host.irq(s->host.arg, LAYOUT_SLOT_GSI + i);
 	return 0;

@@ -15,8 +15,9 @@ struct slots_host {
 	void *arg;
 	/* Pulse an edge interrupt on an IOAPIC pin. Any thread. */
 	void (*irq)(void *arg, unsigned pin);
-	/* Route (or stop routing) guest writes of `queue` at `notify` to an eventfd. 0/-errno. */
-	int (*ioeventfd)(void *arg, gpa_t notify, uint32_t queue, int fd, bool assign);
+	/* Route (or stop routing) 32-bit guest writes at `notify`, whatever their value, to an eventfd.
+	 * 0/-errno. */
+	int (*ioeventfd)(void *arg, gpa_t notify, int fd, bool assign);
 };
 
 struct slot {
@@ -29,8 +30,8 @@ struct slot {
 	uint32_t dev_features_sel, drv_features_sel, queue_sel;
 	uint64_t drv_features;
 	struct vq staged[VDEV_MAX_QUEUES]; /* what the driver is writing; latched into dev->q at ready */
-	int kick_fd[VDEV_MAX_QUEUES];      /* -1 when the slot is empty */
-	struct watch kick[VDEV_MAX_QUEUES];
+	int kick_fd; /* eventfd for all queues: a wake-up looks at each. -1 when the slot is empty */
+	struct watch kick;
 };
 
 struct slots {
@@ -38,6 +39,7 @@ struct slots {
 	struct slots_host host;
 	const struct gmem *mem;
 	struct loop *loop;
+	struct timer look; /* look at every queue: after a restore */
 };
 
 INTERNAL void slots_init(struct slots *s, const struct gmem *mem, struct loop *loop,

@@ -41,7 +41,8 @@ struct vmux_conn {
 
 struct vmux {
 	struct vsk *v;
-	struct vmux_conn *conn; /* VSK_MAX_CONNS; the memory of those never used is never touched */
+	struct vmux_conn *conn; /* VSK_MAX_CONNS, made for the first; the memory of those never used is
+				 * never touched */
 	unsigned top;           /* conn[top..] were never used */
 	struct vmux_conn *spare; /* used and free again */
 	struct vmux_conn *io_head, **io_tail;
@@ -599,6 +600,8 @@ static struct vmux_conn *vmux_alloc(struct vmux *m)
 {
 	struct vmux_conn *k = m->spare;
 
+	if (!m->conn)
+		m->conn = mem_calloc(VSK_MAX_CONNS, sizeof *m->conn);
 	if (k)
 		m->spare = k->free_next;
 	else if (m->top < VSK_MAX_CONNS)
@@ -699,7 +702,6 @@ struct vmux *vmux_new(struct vsk *v)
 	struct vmux *m = mem_zalloc(sizeof *m);
 
 	m->v = v;
-	m->conn = mem_calloc(VSK_MAX_CONNS, sizeof *m->conn);
 	m->io_tail = &m->io_head;
 	m->report_tail = &m->report_head;
 	m->hybrid = vhyb_new(v);

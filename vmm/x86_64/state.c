@@ -252,38 +252,62 @@ static int vstate_refused(struct err *e, int r, const char *what)
 	return err_set(e, -ENOTSUP, "this host refuses the saved %s", what);
 }
 
-static int vstate_restore_plain(int fd, const struct vstate_plain *p, struct cur part,
+/* The bytes go to KVM as they lie in the file. */
+static int vstate_set(int fd, unsigned long request, const char *name, const void *bytes, struct err *e)
+{
+	int r = kvm_ioctl(fd, request, (void *)(uintptr_t)bytes);
+	return r < 0 ? vstate_refused(e, r, name) : 0;
+}
+
+/* Is this how vCPU `index` is born? Then loading it would say nothing, and a call to a vCPU costs
+ * microseconds where this host is a guest itself. Asked of the classes that an idle CPU may have so:
+ * SDM volume 3, table 11-1, and no event, whatever of that this KVM calls valid. */
+static bool vstate_is_fresh(enum vstate_class cls, unsigned index, const void *bytes)
+{
+	static const struct kvm_debugregs debug = { .dr6 = 0xffff0ff0, .dr7 = 0x400 };
+	static const struct kvm_vcpu_events none;
+	struct kvm_vcpu_events events;
+	struct kvm_mp_state mp;
+
+	switch (cls) {
+	case VSTATE_MP: /* the others wait for their startup IPI */
+		memcpy(&mp, bytes, sizeof mp);
+		return index == 0 && mp.mp_state == KVM_MP_STATE_RUNNABLE;
+	case VSTATE_DEBUG:
+		return !memcmp(bytes, &debug, sizeof debug);
+	case VSTATE_EVENTS:
+		memcpy(&events, bytes, sizeof events);
+		events.flags = 0;
+		return !memcmp(&events, &none, sizeof none);
+	default:
+		return false;
+	}
+}
+
+static int vstate_restore_plain(int fd, const struct vstate_plain *p, unsigned index, struct cur part,
 				struct err *e)
 {
-	uint8_t raw[sizeof(struct kvm_lapic_state)];
-	int r;
-
 	if (part.bad || cur_left(&part) != p->bytes)
 		return vstate_bad(e, p->name);
-	cur_copy(&part, raw, p->bytes);
-	r = kvm_ioctl(fd, p->set, raw);
-	return r < 0 ? vstate_refused(e, r, p->name) : 0;
+	return vstate_is_fresh(p->cls, index, part.p) ? 0 : vstate_set(fd, p->set, p->name, part.p, e);
 }
 
 static int vstate_restore_xsave(const struct kvm *k, int fd, struct cur part, struct err *e)
 {
-	AUTO_FREE uint8_t *raw = mem_zalloc(k->xsave_bytes);
-	int r;
-
 	/* Same host CPU, same size; anything else came from another one. */
 	if (part.bad || cur_left(&part) != k->xsave_bytes)
 		return vstate_bad(e, "XSAVE");
-	cur_copy(&part, raw, k->xsave_bytes);
-	r = kvm_ioctl(fd, KVM_SET_XSAVE, raw);
-	return r < 0 ? vstate_refused(e, r, "XSAVE") : 0;
+	return vstate_set(fd, KVM_SET_XSAVE, "XSAVE", part.p, e);
 }
 
 static int vstate_restore_tsc_khz(const struct kvm *k, int fd, struct cur part, struct err *e)
 {
 	uint32_t khz = cur_le32(&part);
-	int host = kvm_ioctl(fd, KVM_GET_TSC_KHZ, NULL), r;
+	int host = kvm_ioctl(k->vm_fd, KVM_GET_TSC_KHZ, NULL), r;
 	uint64_t slack;
 
+	if (host < 0) /* before Linux 5.16 only a vCPU knew, and asking one costs more */
+		host = kvm_ioctl(fd, KVM_GET_TSC_KHZ, NULL);
 	if (part.bad || khz == 0 || cur_left(&part))
 		return vstate_bad(e, "TSC_KHZ");
 	if (host < 0)
@@ -321,19 +345,20 @@ static int vstate_set_msrs(int fd, struct vstate_msrs *m, struct err *e)
 
 static int vstate_restore_msrs(int fd, unsigned index, struct cur part, struct err *e)
 {
-	AUTO_FREE struct vstate_msrs *m = mem_zalloc(sizeof *m);
+	struct vstate_msrs m; /* on the stack and not cleared: the heap would fault in fresh pages for it */
 	size_t bytes = cur_left(&part);
 
-	if (part.bad || bytes % sizeof m->e[0] || bytes > sizeof m->e - sizeof m->e[0])
+	if (part.bad || bytes % sizeof m.e[0] || bytes > sizeof m.e - sizeof m.e[0])
 		return vstate_bad(e, "MSRS");
-	m->n = (uint32_t)(bytes / sizeof m->e[0]) + 1;
-	cur_copy(&part, m->e + 1, bytes);
-	if (m->n < 2 || m->e[1].index != VSTATE_MSR_TSC)
+	m.n = (uint32_t)(bytes / sizeof m.e[0]) + 1;
+	m.pad = 0;
+	cur_copy(&part, m.e + 1, bytes);
+	if (m.n < 2 || m.e[1].index != VSTATE_MSR_TSC)
 		return vstate_bad(e, "TSC");
-	m->e[0] = m->e[1];
+	m.e[0] = m.e[1];
 	if (index == 0)
-		m->e[0].data += VSTATE_TSC_FAR_OFF;
-	return vstate_set_msrs(fd, m, e);
+		m.e[0].data += VSTATE_TSC_FAR_OFF;
+	return vstate_set_msrs(fd, &m, e);
 }
 
 static int vstate_restore_class(const struct kvm *k, int fd, unsigned index, enum vstate_class cls,
@@ -345,7 +370,7 @@ static int vstate_restore_class(const struct kvm *k, int fd, unsigned index, enu
 	if (cls == VSTATE_XCRS && !k->has_xcrs)
 		return 0;
 	if (p)
-		return vstate_restore_plain(fd, p, part, e);
+		return vstate_restore_plain(fd, p, index, part, e);
 	switch (cls) {
 	case VSTATE_XSAVE:
 		return vstate_restore_xsave(k, fd, part, e);
@@ -371,18 +396,19 @@ int vstate_restore(const struct kvm *k, int vcpu_fd, unsigned index, struct cur 
 int vstate_restore_parked(const struct kvm *k, int vcpu_fd, struct cur in, struct err *e)
 {
 	struct cur part = vstate_part(in, VSTATE_MSRS);
-	AUTO_FREE struct vstate_msrs *m = mem_zalloc(sizeof *m);
+	struct vstate_msrs m;
 	int r;
 
 	if ((r = vstate_restore_tsc_khz(k, vcpu_fd, vstate_part(in, VSTATE_TSC_KHZ), e)) < 0)
 		return r;
-	if (part.bad || cur_left(&part) < sizeof m->e[0])
+	if (part.bad || cur_left(&part) < sizeof m.e[0])
 		return vstate_bad(e, "MSRS");
 	/* The TSC stands first. KVM gives writes of one value within a second one offset, so this CPU's
 	 * counter agrees with vCPU 0's. */
-	m->n = 1;
-	cur_copy(&part, m->e, sizeof m->e[0]);
-	if (m->e[0].index != VSTATE_MSR_TSC)
+	m.n = 1;
+	m.pad = 0;
+	cur_copy(&part, m.e, sizeof m.e[0]);
+	if (m.e[0].index != VSTATE_MSR_TSC)
 		return vstate_bad(e, "TSC");
-	return vstate_set_msrs(vcpu_fd, m, e);
+	return vstate_set_msrs(vcpu_fd, &m, e);
 }

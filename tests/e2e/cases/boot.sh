@@ -36,6 +36,13 @@ boot_hole() {
 }
 t "3584 MiB of memory reach past the hole at 3 GiB and hold what is written there" boot_hole
 
+boot_64g() {
+	boot --memory 65536 -- /bin/sh -c 'awk "/MemTotal/ { print (\$2 > 65000000) }" /proc/meminfo'
+	status 0
+	out 1
+}
+t "64 GiB of memory are there, on a host that has less" boot_64g
+
 boot_cpus() {
 	local n
 	for n in 1 2 4; do

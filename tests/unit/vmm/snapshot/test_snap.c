@@ -70,6 +70,22 @@ TEST(snap_sums_with_the_castagnoli_polynomial)
 	CHECK_EQ(snap_crc32c(p, 0), 0);
 }
 
+TEST(snap_sums_alike_with_and_without_the_instruction)
+{
+	uint8_t p[4 + 70];
+
+	if (!snap_cpu_has_crc())
+		return;
+	for (unsigned i = 0; i < sizeof p; i++)
+		p[i] = (uint8_t)(i * 37 + 11);
+	for (unsigned at = 0; at < 4; at++)
+		for (size_t n = 0; n <= 70; n++) {
+			const uint8_t *q = test_guard(p + at, n);
+			test_note("%zu bytes from %u on", n, at);
+			CHECK_EQ(snap_crc_by_cpu(~0u, q, n), snap_crc_by_table(~0u, q, n));
+		}
+}
+
 TEST(snap_has_the_layout_its_header_describes)
 {
 	AUTO_BUF struct buf b = { 0 };

@@ -88,9 +88,9 @@ static inline void vqr_irq(void *arg, unsigned pin)
 	ASSERT(pin == LAYOUT_SLOT_GSI);
 	__atomic_add_fetch(&r->irqs, 1, __ATOMIC_SEQ_CST);
 }
-static inline int vqr_ioeventfd(void *arg, gpa_t notify, uint32_t queue, int fd, bool assign)
+static inline int vqr_ioeventfd(void *arg, gpa_t notify, int fd, bool assign)
 {
-	(void)arg, (void)notify, (void)queue, (void)fd, (void)assign;
+	(void)arg, (void)notify, (void)fd, (void)assign;
 	return 0;
 }
 

@@ -277,6 +277,39 @@ TEST(vstate_brings_every_register_class_back)
 	}
 }
 
+/* What vstate_is_fresh() takes for granted, and what is left out for it. */
+TEST(vstate_knows_how_a_vcpu_is_born)
+{
+	static const enum vstate_class cls[] = { VSTATE_MP, VSTATE_DEBUG, VSTATE_EVENTS };
+	AUTO_BUF struct buf b = { 0 }, second = { 0 };
+	struct kvmr a, c;
+	struct tvst want, got;
+	struct cur part;
+	int other;
+
+	kvmr_init(&a);
+	kvmr_init(&c);
+	tvst_save(&a, &b);
+	for (unsigned i = 0; i < ARRAY_LEN(cls); i++) {
+		test_note("class %u", cls[i]);
+		CHECK(vstate_is_fresh(cls[i], 0, vstate_part(cur_of(b.data, b.len), cls[i]).p));
+	}
+	tvst_get(&a, &want);
+	tvst_restore(&c, &b);
+	tvst_get(&c, &got);
+	tvst_compare(&got, &want);
+	/* the second CPU waits, and is told to run */
+	other = kvm_ioctl(a.k.vm_fd, KVM_CREATE_VCPU, (void *)1);
+	CHECK(other >= 0);
+	CHECK_EQ(vstate_save(&a.k, other, &second, NULL), 0);
+	CHECK(!vstate_is_fresh(VSTATE_MP, 1, vstate_part(cur_of(b.data, b.len), VSTATE_MP).p));
+	part = vstate_part(cur_of(second.data, second.len), VSTATE_MP);
+	CHECK(!vstate_is_fresh(VSTATE_MP, 0, part.p));
+	close(other);
+	kvmr_fini(&a);
+	kvmr_fini(&c);
+}
+
 TEST(vstate_brings_every_listed_msr_back)
 {
 	AUTO_BUF struct buf b = { 0 }, again = { 0 };
