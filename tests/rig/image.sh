@@ -2,7 +2,7 @@
 # Prints the folder of the test machine's kernel and initramfs, built first if need be:
 #
 #   rig-HASH/vmlinux    uncompressed: PVH boot, 4 s quicker than unpacking bzImage in emulation
-#   rig-HASH/initrd     busybox, init, relay and the modules needed before the host's are in reach
+#   rig-HASH/initrd     busybox, init, relay, quirk and the modules needed before the host's are in reach
 #   rig-HASH/relay      the host's end of the wire
 #   rig-HASH/modules    -> the whole module tree, appears as /lib/modules/$(uname -r)
 #   rig-linux-HASH/     the unpacked kernel package, shared by all rig-*
@@ -127,6 +127,10 @@ build_image() { # LINUX INTO
 	mkdir -p "$root"/{bin,dev,proc,sys,run,root,modules}
 	"$compiler" -D_GNU_SOURCE -std=c11 -O2 -static -o "$2/relay" "$here/relay.c" ||
 		fail "relay.c did not compile with $compiler: apt-get install musl-tools"
+	# musl has no headers of the kernel; the system's come last, for nothing else.
+	"$compiler" -D_GNU_SOURCE -std=c11 -O2 -static -idirafter /usr/include \
+		-idirafter "/usr/include/$(uname -m)-linux-gnu" -o "$root/bin/quirk" "$here/quirk.c" ||
+		fail "quirk.c did not compile with $compiler: apt-get install linux-libc-dev"
 	cp "$here/init" "$root/init"
 	chmod 755 "$root/init"
 	cp "$2/relay" "$root/relay"
@@ -158,7 +162,7 @@ once() { # FOLDER COMMAND...
 
 linux_layout=1 # another number when build_linux makes something else
 linux=$cache/rig-linux-$(echo "$package $linux_layout" | sha256sum | head -c 12)
-rig=$cache/rig-$(echo "$linux" | cat - "$here/image.sh" "$here/init" "$here/relay.c" |
+rig=$cache/rig-$(echo "$linux" | cat - "$here/image.sh" "$here/init" "$here/"*.c |
 	sha256sum | head -c 12)
 if [ ! -e "$rig" ]; then
 	check_tools
