@@ -33,7 +33,8 @@ static bool pump_write(struct pump *p)
 	return true;
 }
 
-/* One read and as much of it written as goes; true when there may be more to read. */
+/* One read; false when there is nothing yet. An end of input is something: no event comes for that of
+ * a file. */
 static bool pump_read(struct pump *p)
 {
 	ssize_t n = read(p->in_fd, p->buf, sizeof p->buf);
@@ -43,7 +44,7 @@ static bool pump_read(struct pump *p)
 	p->at = 0;
 	p->len = n > 0 ? (size_t)n : 0;
 	p->eof |= n <= 0;
-	return !p->eof;
+	return true;
 }
 
 static void pump_turn(struct pump *p)
