@@ -102,7 +102,10 @@ static void manage_print(void *arg, const struct rundir_state *st)
 	AUTO_BUF struct buf b = { 0 };
 
 	if (!l->json) {
-		printf("%-16s %-9s %-8d %-6s %8llus  %s\n", st->id, manage_status(st), st->vmm,
+		char pid[16] = "-";
+		if (st->vmm)
+			snprintf(pid, sizeof pid, "%d", st->vmm);
+		printf("%-16s %-9s %-8s %-6s %8llus  %s\n", st->id, manage_status(st), pid,
 		       st->clone ? "clone" : "boot", (unsigned long long)age_s, st->command);
 		return;
 	}

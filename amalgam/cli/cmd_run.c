@@ -25,6 +25,8 @@
 #include "amalgam/runtime/rundir.h"
 #include "amalgam/wire/oci_spec.h"
 
+#define RUN_COMMAND_MAX 60
+
 struct run_options {
 	const char *block, *bundle, *name, *config, *cwd, *user;
 	bool terminal, detach, no_template, read_only, json_times, help;
@@ -292,6 +294,23 @@ static int run_save(struct run *r, enum rundir_status status, struct err *e)
 	return rundir_save(r->dir, &r->state, e);
 }
 
+/* For people: the words of the command, as much as fits a line of `spore ps`. */
+static char *run_command_line(const Grpc__Process *p)
+{
+	AUTO_BUF struct buf b = { 0 };
+
+	for (size_t i = 0; i < p->n_args && b.len < RUN_COMMAND_MAX; i++)
+		buf_printf(&b, "%s%.*s", i ? " " : "", RUN_COMMAND_MAX, p->args[i]);
+	if (b.len > RUN_COMMAND_MAX) {
+		b.len = RUN_COMMAND_MAX - 3;
+		buf_add_str(&b, "...");
+	}
+	for (size_t i = 0; i < b.len; i++)
+		if (b.data[i] < 0x20 || b.data[i] == 0x7f) /* nor may it talk to their terminal */
+			b.data[i] = ' ';
+	return mem_strdup(buf_cstr(&b));
+}
+
 static int run_claim(struct run *r, struct err *e)
 {
 	int err;
@@ -302,7 +321,7 @@ static int run_claim(struct run *r, struct err *e)
 	r->state.supervisor_start = proc_start_time(getpid());
 	r->state.created_ns = clock_wall_ns();
 	r->state.is_detached = r->opt.detach;
-	r->state.command = mem_strdup(r->spec->process->n_args ? r->spec->process->args[0] : "");
+	r->state.command = run_command_line(r->spec->process);
 	if ((err = run_save(r, RUNDIR_CREATING, e)) < 0 || (err = run_listen(r, e)) < 0)
 		return err;
 	r->console_fd = run_open_in_dir(r, "console.log", e);

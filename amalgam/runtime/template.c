@@ -141,7 +141,7 @@ int template_open(const uint8_t fingerprint[CTL_FINGERPRINT], struct template_fi
 		return err_set(e, -ENOENT, "no template for this build, CPU and machine shape; make "
 			       "one with: spore factory init");
 	return err_set(e, -ESTALE, "template is incomplete: %s is missing; make it anew with: spore "
-		       "factory destroy && spore factory init", no_state ? "state" : "memory");
+		       "factory init", no_state ? "state" : "memory");
 }
 
 static void template_read_info(const char *dir, struct template_info *info)

@@ -640,7 +640,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(mode, "exec-clone"))
 		child_clone(dir);
 	else if (!strcmp(mode, "smaps") && n)
-		bench_smaps((pid_t)atoi(dir), MIB(n), "clone");
+		bench_smaps((pid_t)atoi(dir), MIB(n), argc > 4 ? argv[4] : "clone");
 	else if (!strcmp(mode, "inprocess") && n)
 		bench_inprocess(dir, n, false);
 	else if (!strcmp(mode, "profile") && n)
@@ -651,7 +651,7 @@ int main(int argc, char **argv)
 		bench_memory(dir, n);
 	else {
 		fputs("usage: clone_host make|inprocess|profile|exec|memory DIR [N]\n"
-		      "       clone_host smaps PID MIB\n", stderr);
+		      "       clone_host smaps PID MIB NAME\n", stderr);
 		return 2;
 	}
 	return 0;

@@ -100,17 +100,25 @@ vmm_pids() {
 }
 
 memory() {
-	local pid mib
+	local mib
 	./spore factory init >/dev/null
 	sample template.held_kib "$(du -sk /run/spore/template | cut -f1)"
 	mib=$(sed -n 's/.*"memory_mib": \([0-9]*\).*/\1/p' /run/spore/template/*/template.json)
 	sample template.guest_mib "$mib"
+	idle clone "$mib" /bin/probe sleep
+	idle busybox "$mib" /bin/sleep 3600
+}
+
+# Three clones with a container each that does nothing.
+idle() { # NAME MIB COMMAND...
+	local name=$1 mib=$2 i pid
+	shift 2
 	for i in 1 2 3; do
-		./spore run -d --name "m$i" --block busybox.ext4 --read-only -- /bin/sleep 3600 >/dev/null
+		./spore run -d --name "m$i" --block busybox.ext4 --read-only -- "$@" >/dev/null
 	done
 	sleep 5 # to idle
 	for pid in $(vmm_pids); do
-		./clone_host smaps "$pid" "$mib"
+		./clone_host smaps "$pid" "$mib" "$name"
 	done
 	for i in 1 2 3; do
 		./spore rm -f "m$i" >/dev/null

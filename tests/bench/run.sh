@@ -101,10 +101,10 @@ measured() { # WHAT NAME UNIT [LIMIT]
 tail_of() { # WHAT NAME UNIT: the p99 stands in the detail
 	row "$1" "$(value "$2")" "$3" "p99 $(value "$2" p99), min $(value "$2" min), n=$(value "$2" n)"
 }
-ratio() { # WHAT A B LIMIT
+ratio() { # WHAT A B [LIMIT]
 	local a b
 	a=$(value "$2") b=$(value "$3")
-	row "$1" "$(calc "$a / $b")" x "of the medians; of the minima $(calc "$(value "$2" min) / $(value "$3" min)")" "$4"
+	row "$1" "$(calc "$a / $b")" x "of the medians; of the minima $(calc "$(value "$2" min) / $(value "$3" min)")" ${4+"$4"}
 }
 
 rows() {
@@ -128,6 +128,7 @@ rows() {
 	tail_of "teardown, floor" floor.teardown us
 	tail_of "teardown, usual order" usual.teardown us
 	ratio "teardown : clone, ours" ours.teardown ours.clone 0.5
+	ratio "teardown : clone, floor" floor.teardown floor.clone
 	tail_of "from exec: a process that does nothing" exec-nothing us
 	tail_of "from exec: floor" exec-floor us
 	tail_of "from exec: supervisor, jailed machine process, clone" exec-clone us
@@ -137,7 +138,8 @@ rows() {
 	measured "the same, tiny guest" tiny.private_kib KiB 256
 	measured "MemFree per idle tiny-guest clone, machine process" memory.vmm_kib KiB 1228.8
 	measured "the same with a supervisor of its own" memory.with_supervisor_kib KiB
-	measured "guest pages a clone dirtied from resume to idle (rig)" clone.guest_kib KiB 4096
+	measured "guest pages a clone dirtied, resume to idle with a small container (rig)" clone.guest_kib KiB 4096
+	measured "the same with busybox, whose 1.6 MiB are read in" busybox.guest_kib KiB
 	measured "template on tmpfs, $(value template.guest_mib) MiB guest (rig)" template.held_kib KiB 24576
 	section "Size"
 	measured "build/spore, the one file" size.spore B 8388608

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 static int probe_getrandom(void)
 {
@@ -43,6 +44,8 @@ int main(int argc, char **argv)
 		return probe_getrandom();
 	if (!strcmp(what, "crash"))
 		return probe_crash();
+	if (!strcmp(what, "sleep"))
+		return pause();
 	if (!strcmp(what, "eat") && argc > 2)
 		return probe_eat(argv[2]);
 	return 2;

@@ -64,6 +64,19 @@ void test_fail(const char *file, int line, const char *fmt, ...)
 	_exit(1);
 }
 
+void test_skip(const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("# skipped: ");
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n");
+	fflush(stdout);
+	_exit(TEST_SKIPPED);
+}
+
 void test_check_int(const char *file, int line, const char *expr, long long got, long long want)
 {
 	if (got != want)
@@ -144,7 +157,8 @@ static NORETURN void test_child(const struct test *t)
 	exit(0); /* and so through the leak check */
 }
 
-static bool test_one(const struct test *t)
+/* The wait status of its process; -1 = there was none. */
+static int test_one(const struct test *t)
 {
 	char dir[96];
 	int status = 0;
@@ -156,7 +170,7 @@ static bool test_one(const struct test *t)
 		test_child(t);
 	if (pid < 0) {
 		printf("# cannot fork: %s\n", strerror(errno));
-		return false;
+		return -1;
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
@@ -166,7 +180,7 @@ static bool test_one(const struct test *t)
 	if (WIFSIGNALED(status))
 		printf("# %s: killed by signal %d%s\n", t->name, WTERMSIG(status),
 		       WTERMSIG(status) == SIGALRM ? " (too slow)" : "");
-	return status == 0;
+	return status;
 }
 
 static bool test_is_wanted(const struct test *t, int n, char **words)
@@ -194,9 +208,11 @@ int main(int argc, char **argv)
 	for (struct test *t = test_all.first; t; t = t->next) {
 		if (!test_is_wanted(t, argc - 1, argv + 1))
 			continue;
-		bool passed = test_one(t);
-		failed += !passed;
-		printf("%sok %u - %s\n", passed ? "" : "not ", ++number, t->name);
+		int status = test_one(t);
+		bool skipped = WIFEXITED(status) && WEXITSTATUS(status) == TEST_SKIPPED;
+		failed += status && !skipped;
+		printf("%sok %u - %s%s\n", status && !skipped ? "not " : "", ++number, t->name,
+		       skipped ? " # SKIP" : "");
 	}
 	printf("# %u of %u failed\n", failed, wanted);
 	rmdir(test_all.base);

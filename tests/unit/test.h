@@ -53,6 +53,10 @@ void test_check_has(const char *file, int line, const char *expr, const char *go
 /* The string contains the part: for error messages. */
 #define CHECK_HAS(got, part) test_check_has(__FILE__, __LINE__, #got, (got), (part))
 
+/* This machine cannot run the test, for the reason given: it ends, and is counted apart. */
+#define TEST_SKIPPED 77
+NORETURN void test_skip(const char *fmt, ...) PRINTF_LIKE(1, 2);
+
 /* A copy of n bytes that ends at an unmapped page, so that reading one byte too many faults.
  * Writable; gone with the test. */
 void *test_guard(const void *p, size_t n);

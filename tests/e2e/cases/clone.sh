@@ -306,8 +306,8 @@ poke() { printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; } # F
 clone_damaged() {
 	HASH=$(basename $TEMPLATE/*)
 	bytes=$(stat -c %s "$(state_file)")
-	damaged 'rm "$(memory_file)"' 'template is incomplete: memory is missing; make it anew with: spore factory destroy && spore factory init'
-	damaged 'rm "$(state_file)"' 'template is incomplete: state is missing; make it anew with: spore factory destroy && spore factory init'
+	damaged 'rm "$(memory_file)"' 'template is incomplete: memory is missing; make it anew with: spore factory init'
+	damaged 'rm "$(state_file)"' 'template is incomplete: state is missing; make it anew with: spore factory init'
 	damaged 'truncate -s 1000 "$(state_file)"' "state file: 1000 bytes long, header says $bytes: truncated?"
 	damaged ': >"$(state_file)"' "state file: 0 bytes"
 	damaged 'poke "$(state_file)" 3000 "\\xaa\\x55\\xaa"' "state file: checksum does not match: damaged"

@@ -273,14 +273,15 @@ t "SIGKILL of the machine process gives 137 and one sentence" killed_vmm
 
 stopped() { file_has "/run/spore/sandboxes/$1/state.json" '"status": "stopped"'; }
 
+shortened() { echo '/bin/sh -c trap "echo ends; exit 42" TERM; echo begins; e...'; }
 detached_life() {
 	detached bg /bin/sh -c 'trap "echo ends; exit 42" TERM; echo begins; echo oops >&2; while :; do sleep 0.05; done'
 	await file_has /run/spore/sandboxes/bg/output.log oops
 	sp ps
 	status 0
-	that grep -qE '^bg +running +[0-9]+ +clone +[0-9]+s  /bin/sh$' out
+	that grep -qE '^bg +running +[0-9]+ +clone +[0-9]+s  '"$(shortened)"'$' out
 	sp ps --json
-	that grep -qE '^\[\{"id":"bg","status":"running","pid":[0-9]+,"clone":true,"created_ns":[0-9]+,"exit_code":0,"command":"/bin/sh"\}\]$' out
+	that grep -qE '^\[\{"id":"bg","status":"running","pid":[0-9]+,"clone":true,"created_ns":[0-9]+,"exit_code":0,"command":"'"$(shortened | sed 's/"/\\\\"/g')"'"\}\]$' out
 	sp logs bg
 	status 0
 	out "begins

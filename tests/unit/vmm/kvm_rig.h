@@ -1,11 +1,9 @@
 /* kvm_rig.h - for tests that need a real /dev/kvm: machines made of nothing but a VM and its vCPUs.
  *
- * Without a usable /dev/kvm a test is skipped: kvmr_skip() says why on a line of its own and the test
- * counts as passed. Nothing here runs an operating system. */
+ * Without a usable /dev/kvm a test is skipped. Nothing here runs an operating system. */
 #pragma once
 
 #include <fcntl.h>
-#include <stdarg.h>
 #include <sys/ioctl.h>
 
 #include "amalgam/base/mem.h"
@@ -14,26 +12,13 @@
 #include "vmm/layout.h"
 #include "vmm/x86_64/cpuid.h"
 
-NORETURN PRINTF_LIKE(1, 2) static inline void kvmr_skip(const char *fmt, ...)
-{
-	va_list ap;
-
-	printf("# SKIP ");
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	printf("\n");
-	fflush(stdout);
-	_exit(0);
-}
-
 /* An open /dev/kvm, or the test is skipped. */
 static inline int kvmr_open(void)
 {
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	if (fd < 0)
-		kvmr_skip("/dev/kvm: %s", strerror(errno));
+		test_skip("/dev/kvm: %s", strerror(errno));
 	return fd;
 }
 
@@ -53,7 +38,7 @@ static inline void kvmr_init(struct kvmr *r)
 
 	*r = (struct kvmr){ .vcpu = -1, .cpu = mem_zalloc(sizeof *r->cpu) };
 	if (kvm_init(&r->k, kvmr_open(), &e) < 0)
-		kvmr_skip("%s", e.msg);
+		test_skip("%s", e.msg);
 	CHECK_EQ(gmem_init(&r->m, MIB(2), -1, GMEM_PRIVATE, NULL), 0);
 	if (kvm_create_vm(&r->k, &r->m, LAYOUT_PINS, &e) < 0)
 		test_fail(__FILE__, __LINE__, "%s", e.msg);

@@ -88,7 +88,7 @@ static inline void mrig_must_create(struct mrig *r)
 	if (mrig_create(r, &e) == 0)
 		return;
 	if (strstr(e.msg, "/dev/kvm: this host lacks"))
-		kvmr_skip("%s", e.msg);
+		test_skip("%s", e.msg);
 	test_fail(__FILE__, __LINE__, "%s", e.msg);
 }
 

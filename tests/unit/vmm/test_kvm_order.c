@@ -108,7 +108,7 @@ static void tord_trace(void)
 	CHECK_EQ(waitpid(child, &status, 0), child);
 	CHECK(WIFSTOPPED(status));
 	if (ptrace(PTRACE_SETOPTIONS, child, NULL, options) < 0)
-		kvmr_skip("ptrace: %s", strerror(errno));
+		test_skip("ptrace: %s", strerror(errno));
 	ptrace(PTRACE_CONT, child, NULL, NULL);
 	while ((pid = waitpid(-1, &status, __WALL)) > 0) {
 		int sig = WIFSTOPPED(status) ? WSTOPSIG(status) : 0;
@@ -123,6 +123,8 @@ static void tord_trace(void)
 			if (WIFSIGNALED(status))
 				test_fail(__FILE__, __LINE__, "the child died of signal %d",
 					  WTERMSIG(status));
+			if (WEXITSTATUS(status) == TEST_SKIPPED) /* it said why */
+				exit(TEST_SKIPPED);
 			CHECK_EQ(WEXITSTATUS(status), 0);
 			return;
 		}
@@ -142,7 +144,7 @@ static struct tord_call *tord_between(unsigned from, unsigned to, unsigned *n)
 			end = i;
 	}
 	if (!end)
-		kvmr_skip("no machine can be made with this /dev/kvm");
+		test_skip("no machine can be made with this /dev/kvm");
 	CHECK(first > 0 && first < end);
 	*n = end - first;
 	return &tord.call[first];

@@ -53,7 +53,7 @@ TEST(vmm_host_identity_is_the_same_each_time)
 	int fd = kvmr_open();
 
 	if (vmm_host_identity(fd, &a, &e) < 0)
-		kvmr_skip("%s", e.msg);
+		test_skip("%s", e.msg);
 	CHECK(a.len > 100);
 	for (unsigned i = 0; i < 50; i++) { /* on whatever CPU we are */
 		AUTO_BUF struct buf b = { 0 };

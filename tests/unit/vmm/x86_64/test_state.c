@@ -353,7 +353,7 @@ TEST(vstate_brings_x2apic_mode_back)
 	CHECK_EQ(kvm_ioctl(a.vcpu, KVM_GET_SREGS, &s), 0);
 	s.apic_base |= 0xc00; /* enabled, x2APIC */
 	if (kvm_ioctl(a.vcpu, KVM_SET_SREGS, &s) < 0)
-		kvmr_skip("this KVM has no x2APIC");
+		test_skip("this KVM has no x2APIC");
 	tvst_fill(&a, TVST_LVTT_PERIODIC);
 	tvst_save(&a, &b);
 	tvst_get(&a, &want);
@@ -399,7 +399,7 @@ static uint64_t tvst_arm(struct kvmr *r)
 	uint64_t deadline = tvst_get_msr(r, 0x10) + UINT64_C(3600) * 3000000000u;
 
 	if (!r->k.has_deadline)
-		kvmr_skip("this KVM has no TSC deadline timer");
+		test_skip("this KVM has no TSC deadline timer");
 	tvst_fill_lapic(r, TVST_LVTT_DEADLINE);
 	tvst_set_msr(r, 0x6e0, deadline);
 	CHECK_EQ(tvst_get_msr(r, 0x6e0), deadline);
@@ -506,7 +506,7 @@ TEST(vstate_a_young_guests_counter_goes_on_where_it_was)
 		tvst_set_msr(&a, 0x10, age[i]);
 		now = tvst_get_msr(&a, 0x10);
 		if (now < age[i] || now > age[i] + 10 * second)
-			kvmr_skip("this KVM does not give a guest a TSC of its own");
+			test_skip("this KVM does not give a guest a TSC of its own");
 		tvst_save(&a, &b);
 		kvmr_init(&c);
 		tvst_restore(&c, &b);
@@ -533,7 +533,7 @@ TEST(vstate_a_parked_cpu_shares_the_counter_of_the_first)
 	tvst_set_msr(&a, 0x10, UINT64_C(1) << 50);
 	tvst_set_msr(&a, 0x10, UINT64_C(1) << 40);
 	if (tvst_get_msr(&a, 0x10) >> 41)
-		kvmr_skip("this KVM does not give a guest a TSC of its own");
+		test_skip("this KVM does not give a guest a TSC of its own");
 	tvst_save(&a, &b);
 	kvmr_init(&c);
 	second_cpu = kvm_ioctl(c.k.vm_fd, KVM_CREATE_VCPU, (void *)1);
