@@ -36,13 +36,18 @@ compile() {
 
 # --- measure: NAME VALUE lines into $OUT/samples -----------------------------------------------------------
 
+# With a /run in memory, which every host with systemd has and not every container.
+on_tmpfs() {
+	unshare -m sh -c 'mount -t tmpfs run /run && exec "$@"' sh "$@"
+}
+
 # Whoever calls these asks for their status, and then bash does not end them at the first failure.
 measure_host() {
 	mkdir $shm
 	if $OUT/clone_host make $shm 2>$OUT/make.err; then
 		where="this machine's own /dev/kvm"
 		say "host side of a clone, on $where"
-		$OUT/clone_host inprocess $shm $inprocess && $OUT/clone_host exec $shm $execs &&
+		$OUT/clone_host inprocess $shm $inprocess && on_tmpfs $OUT/clone_host exec $shm $execs &&
 			$OUT/clone_host memory $shm $clones
 	else
 		where="the rig (own /dev/kvm: $(tail -n 1 $OUT/make.err | tr -d '"\\\t'))"
