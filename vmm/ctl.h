@@ -8,6 +8,8 @@
  * ranges of what comes back, because a VMM may have been taken over by its guest. */
 #pragma once
 
+#include <sys/types.h>
+
 #include "amalgam/base/err.h"
 #include "vmm/layout.h"
 
@@ -124,9 +126,9 @@ struct ctl_image {
 	size_t initrd_bytes;
 };
 
-/* In the freshly forked child: jail the process (jail.h) with root_fd, an empty directory, as its
- * root, then serve ctl_fd until it closes. Never returns. */
-INTERNAL NORETURN void vmm_start(int root_fd, int ctl_fd, const struct ctl_image *image);
+/* In the child that `parent` has just forked: jail the process (jail.h) with root_fd, an empty
+ * directory, as its root, then serve ctl_fd until it closes. Never returns. */
+INTERNAL NORETURN void vmm_start(pid_t parent, int root_fd, int ctl_fd, const struct ctl_image *image);
 
 /* Can this /dev/kvm run a guest with an operating system in it? Some offer the interface and cannot:
  * runs a guest of a few instructions whose system call must arrive in ring 0. About a millisecond.

@@ -363,6 +363,7 @@ int vmm_create(struct vmm *m, const struct ctl_request *rq, int *fds, size_t nfd
 	m->spec = rq->create;
 	m->spec.cmdline[sizeof m->spec.cmdline - 1] = '\0';
 	m->console_fd = f.console;
+	log_setup(f.console, LOG_WARN); /* between the guest's own lines */
 	r = vmm_make(m, rq, &f, e);
 	for (unsigned i = 0; i < ARRAY_LEN(rest); i++)
 		if (*rest[i] >= 0)

@@ -240,10 +240,10 @@ static void vmm_on_trap(int nr)
 		_exit(2);
 }
 
-void vmm_start(int root_fd, int ctl_fd, const struct ctl_image *image)
+void vmm_start(pid_t parent, int root_fd, int ctl_fd, const struct ctl_image *image)
 {
 	static struct vmm m; /* one machine per process; too large for a stack */
-	struct jail_spec jail = { .root_fd = root_fd, .ctl_fd = ctl_fd,
+	struct jail_spec jail = { .root_fd = root_fd, .ctl_fd = ctl_fd, .parent = parent,
 				  .on_trap = vmm_on_trap };
 	struct err e = { 0 };
 	sigset_t none;

@@ -4,9 +4,21 @@
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 
+#include "amalgam/base/mem.h"
+
+void cli_complain(const char *msg)
+{
+	AUTO_FREE char *line = mem_printf("spore: %s", msg);
+
+	for (char *c = line; *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			*c = ' ';
+	fprintf(stderr, "%s\n", line);
+}
+
 int cli_fail(const struct err *e)
 {
-	fprintf(stderr, "spore: %s\n", e->msg);
+	cli_complain(e->msg);
 	return CLI_FAILED;
 }
 
@@ -31,7 +43,7 @@ int cli_open_kvm(struct err *e)
 	int fd;
 
 	if (geteuid() != 0)
-		return err_set(e, -EPERM, "must be root to make sandboxes; try: sudo spore ...");
+		return err_set(e, -EPERM, CLI_NEED_ROOT);
 	fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (fd >= 0 && ioctl(fd, KVM_GET_API_VERSION, 0) == KVM_API_VERSION)
 		return fd;

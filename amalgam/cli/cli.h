@@ -9,6 +9,14 @@
 
 /* Print "spore: <message>" on stderr and return CLI_FAILED. */
 INTERNAL int cli_fail(const struct err *e);
+#define CLI_NEED_ROOT "must be root to deal with sandboxes; try: sudo spore ..."
+
+/* One line on stderr, whatever is in msg: some of it may come from a guest. */
+INTERNAL void cli_complain(const char *msg);
+
+/* A signal for the command that the guest has not confirmed for this long: it does not answer, and the
+ * next signal is for us. */
+#define CLI_DEAF_NS (5 * NS_PER_S)
 /* The same for a command that could not be started in its container: 126 or 127 where Docker has them. */
 INTERNAL int cli_start_failed(const struct err *e);
 /* /dev/kvm, opened, or -errno with what to do about it. */

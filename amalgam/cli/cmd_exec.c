@@ -4,6 +4,7 @@
 #include <sys/random.h>
 #include <sys/signalfd.h>
 
+#include "amalgam/base/clock.h"
 #include "amalgam/base/fd.h"
 #include "amalgam/base/mem.h"
 #include "amalgam/cli/cli.h"
@@ -28,6 +29,8 @@ struct exec {
 	uint32_t ports[3];
 	int stream[3];
 	unsigned open_outputs;
+	unsigned unanswered; /* signals on their way to the command */
+	uint64_t asked_ns;   /* when the oldest of them was sent */
 	bool exited;
 	int code;
 };
@@ -59,26 +62,28 @@ static void exec_on_output_end(void *arg)
 
 static void exec_resize(struct exec *x)
 {
-	struct err ignored = { 0 };
 	unsigned rows, cols;
 
 	if (x->terminal && tty_size(&rows, &cols))
-		agent_resize(&x->agent, x->id, x->exec_id, rows, cols, &ignored);
+		agent_resize(&x->agent, x->id, x->exec_id, rows, cols);
 }
 
 static void exec_on_signal(struct watch *w, uint32_t events)
 {
 	struct exec *x = container_of(w, struct exec, signals);
 	struct signalfd_siginfo info;
-	struct err ignored = { 0 };
 
 	(void)events;
 	if (read(x->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
 		return;
-	if (info.ssi_signo == SIGWINCH)
+	if (info.ssi_signo == SIGWINCH) {
 		exec_resize(x);
-	else if (!x->exited)
-		agent_signal(&x->agent, x->id, x->exec_id, (int)info.ssi_signo, &ignored);
+	} else if (!x->exited && x->unanswered && clock_mono_ns() - x->asked_ns > CLI_DEAF_NS) {
+		exec_on_exit(x, -ETIMEDOUT);
+	} else if (!x->exited) {
+		x->asked_ns = x->unanswered ? x->asked_ns : clock_mono_ns();
+		agent_send_signal(&x->agent, x->id, x->exec_id, (int)info.ssi_signo, &x->unanswered);
+	}
 }
 
 static int exec_dial_streams(struct exec *x, struct err *e)
@@ -217,6 +222,8 @@ int cli_exec(int argc, char **argv)
 	}
 	if (at >= 0 && at >= argc)
 		at = err_set(&e, -EINVAL, "exec: give the sandbox's name and a command");
+	if (at >= 0 && geteuid() != 0)
+		at = err_set(&e, -EPERM, CLI_NEED_ROOT);
 	if (at >= 0)
 		at = cli_check_env(&x.env, x.cwd, &e) < 0 ? e.code : at;
 	if (at < 0)

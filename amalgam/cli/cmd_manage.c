@@ -14,7 +14,8 @@
 #include "amalgam/runtime/rundir.h"
 #include "vmm/ctl.h"
 
-#define MANAGE_LOG_MAX MIB(64)
+#define MANAGE_LOG_MAX	    MIB(64)
+#define MANAGE_END_LIMIT_NS (5 * NS_PER_S)
 
 struct manage {
 	bool json, help, force;
@@ -75,6 +76,10 @@ static int manage_parse(struct manage *m, int argc, char **argv, int *status)
 		at = err_set(&e, -EINVAL, "usage: spore %s", c->usage);
 	if (at < 0) {
 		*status = cli_fail(&e);
+		return 1;
+	}
+	if (geteuid() != 0 && strcmp(argv[0], "check") != 0) { /* that one has its own way to say it */
+		*status = cli_fail(&(struct err){ .code = -EPERM, .msg = CLI_NEED_ROOT });
 		return 1;
 	}
 	m->id = at < argc ? argv[at] : NULL;
@@ -250,6 +255,20 @@ int cli_logs(int argc, char **argv)
 	return r < 0 ? cli_fail(&e) : 0;
 }
 
+/* Kill this very process; is it gone, or soon enough? */
+static bool manage_end(pid_t pid, uint64_t start_time)
+{
+	uint64_t limit = clock_mono_ns() + MANAGE_END_LIMIT_NS;
+
+	while (proc_alive(pid, start_time)) {
+		if (clock_mono_ns() > limit)
+			return false;
+		kill(pid, SIGKILL);
+		usleep(1000);
+	}
+	return true;
+}
+
 int cli_rm(int argc, char **argv)
 {
 	struct manage m = { 0 };
@@ -267,13 +286,12 @@ int cli_rm(int argc, char **argv)
 			m.id, m.id);
 		return cli_fail(&e);
 	}
-	/* The supervisor dies and its machine with it: the control socket closes. */
-	if (rundir_is_live(&st))
-		kill(st.supervisor, SIGKILL);
-	while (proc_alive(st.vmm, st.vmm_start))
-		usleep(1000);
-	AUTO_FREE char *dir = rundir_path(m.id);
-	rundir_release(dir);
+	if (!manage_end(st.supervisor, st.supervisor_start) || !manage_end(st.vmm, st.vmm_start)) {
+		err_set(&e, -EBUSY, "sandbox \"%s\": process %d or %d does not end; see what keeps it in "
+			"the kernel", m.id, st.supervisor, st.vmm);
+		return cli_fail(&e);
+	}
+	rundir_clear_dead(m.id, true);
 	return 0;
 }
 

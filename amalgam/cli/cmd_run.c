@@ -25,7 +25,8 @@
 #include "amalgam/runtime/rundir.h"
 #include "amalgam/wire/oci_spec.h"
 
-#define RUN_COMMAND_MAX 60
+#define RUN_COMMAND_MAX   60
+#define RUN_INHERITED_MAX 1024
 
 struct run_options {
 	const char *block, *bundle, *name, *config, *cwd, *user;
@@ -47,6 +48,9 @@ struct run {
 	int kvm_fd, block_fd, console_fd, listen_fd;
 	int signal_fd;
 	struct watch signals;
+	unsigned unanswered; /* signals on their way to the command */
+	uint64_t asked_ns;   /* when the oldest of them was sent */
+	int ended_by;        /* the signal that was meant for us; 0 = none */
 	bool over;
 	struct tty tty;
 	struct container_stdio io;
@@ -57,11 +61,10 @@ struct run {
 
 static void run_tty_size(struct run *r)
 {
-	struct err ignored = { 0 };
 	unsigned rows, cols;
 
 	if (r->io.terminal && tty_size(&rows, &cols))
-		agent_resize(&r->sandbox.agent, r->state.id, "", rows, cols, &ignored);
+		agent_resize(&r->sandbox.agent, r->state.id, "", rows, cols);
 }
 
 /* The size the terminal has from its first moment. */
@@ -108,19 +111,39 @@ static void run_on_stream(void *arg, uint64_t cookie, enum hv_stream_event ev, i
 	container_on_stream(&r->container, cookie, ev);
 }
 
+static void run_pass_on(struct run *r, int sig)
+{
+	r->asked_ns = r->unanswered ? r->asked_ns : clock_mono_ns();
+	agent_send_signal(&r->sandbox.agent, r->state.id, "", sig, &r->unanswered);
+}
+
+/* Whoever waits for the machine hears that it ended. */
+static void run_end_by(struct run *r, int sig)
+{
+	r->ended_by = sig;
+	if (r->sandbox.vm.pid > 0)
+		kill(r->sandbox.vm.pid, SIGKILL);
+}
+
+/* A signal goes to the command. Before there is one, or when the guest does not even take signals any
+ * more, it is meant for us. */
 static void run_on_signal(struct watch *w, uint32_t events)
 {
 	struct run *r = container_of(w, struct run, signals);
 	struct signalfd_siginfo info;
-	struct err ignored = { 0 };
 
 	(void)events;
 	if (read(r->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
 		return;
 	if (info.ssi_signo == SIGWINCH)
 		run_tty_size(r);
-	else if (!r->container.exited)
-		agent_signal(&r->sandbox.agent, r->state.id, "", (int)info.ssi_signo, &ignored);
+	else if (r->container.exited)
+		return;
+	else if (!r->sandbox.t.container_started ||
+		 (r->unanswered && clock_mono_ns() - r->asked_ns > CLI_DEAF_NS))
+		run_end_by(r, (int)info.ssi_signo);
+	else
+		run_pass_on(r, (int)info.ssi_signo);
 }
 
 static int run_watch_signals(struct run *r, struct err *e)
@@ -145,14 +168,24 @@ static int run_watch_signals(struct run *r, struct err *e)
 
 static int run_open_block(struct run *r, const char *path, struct err *e)
 {
+	AUTO_FREE char *name = mem_printf("--block %s", path);
+	const int flags = O_CLOEXEC | O_NONBLOCK; /* what is neither file nor device must not wait */
 	bool ro = r->opt.read_only;
 	struct stat st;
 
-	r->block_fd = ro ? -1 : open(path, O_RDWR | O_CLOEXEC);
-	if (r->block_fd < 0 && (ro || errno == EACCES || errno == EROFS || errno == EPERM)) {
-		r->block_fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* A device that is mounted here, or part of something that is, is refused by O_EXCL. */
+	if (!ro)
+		r->block_fd = open(path, O_RDWR | flags | (stat(path, &st) == 0 && S_ISBLK(st.st_mode) ?
+							    O_EXCL : 0));
+	if (!ro && r->block_fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM)) {
+		log_warn("the image cannot be written to and is used read-only", KV("block", path));
 		ro = true;
 	}
+	if (ro)
+		r->block_fd = open(path, O_RDONLY | flags);
+	if (r->block_fd < 0 && errno == EBUSY)
+		return err_set(e, -EBUSY, "--block %s: in use on this host; unmount it, or give --read-only",
+			       path);
 	if (r->block_fd < 0 || fstat(r->block_fd, &st) < 0)
 		return err_set(e, -errno, "--block %s: %m; give an image file or a block device", path);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
@@ -160,8 +193,8 @@ static int run_open_block(struct run *r, const char *path, struct err *e)
 			       "them", path);
 	if (S_ISREG(st.st_mode) && st.st_size == 0)
 		return err_set(e, -EINVAL, "--block %s: empty file; make an image with: mke2fs -t ext4 -d "
-			       "DIRECTORY %s SIZE", path, path);
-	r->rootfs.fstype = container_detect_fs(r->block_fd, path, e);
+			       "DIRECTORY IMAGE SIZE", path);
+	r->rootfs.fstype = container_detect_fs(r->block_fd, name, e);
 	if (!r->rootfs.fstype)
 		return e->code;
 	r->rootfs.read_only = ro || !strcmp(r->rootfs.fstype, "erofs");
@@ -222,6 +255,8 @@ static int run_check_options(struct run *r, struct err *e)
 {
 	const struct run_options *o = &r->opt;
 
+	if (geteuid() != 0)
+		return err_set(e, -EPERM, CLI_NEED_ROOT);
 	if (!o->block && !o->bundle)
 		return err_set(e, -EINVAL, "run: no root filesystem; give --block FILE or --bundle DIR");
 	if (!o->bundle && !o->args[0])
@@ -456,10 +491,12 @@ static int run_supervise(struct run *r, int started_fd)
 		run_await_end(r);
 	code = r->container.code;
 	run_stop(r, err == 0 && r->opt.detach);
+	if (r->ended_by)
+		return 128 + r->ended_by;
 	if (err < 0)
 		return r->container.sandbox ? cli_start_failed(&e) : cli_fail(&e);
 	if (r->sandbox.gone || r->container.lost)
-		fprintf(stderr, "spore: %s\n", r->sandbox.why);
+		cli_complain(r->sandbox.why);
 	if (r->opt.json_times)
 		run_print_times(r);
 	return code;
@@ -473,6 +510,16 @@ static int run_attached(struct run *r)
 	if (r->io.terminal)
 		tty_raw(&r->tty);
 	return run_supervise(r, -1);
+}
+
+/* The caller's directory and descriptors are not to be held for as long as the container lives. */
+static void run_let_go(const struct run *r, int started_fd)
+{
+	for (int fd = 3; fd < RUN_INHERITED_MAX; fd++)
+		if (fd != r->kvm_fd && fd != r->block_fd && fd != started_fd)
+			close(fd);
+	if (chdir("/") < 0)
+		log_warn("cannot leave the directory", KV("reason", strerror(errno)));
 }
 
 /* The supervisor is a child in a session of its own. We wait until it says that the container runs,
@@ -491,6 +538,7 @@ static int run_detached(struct run *r)
 	if (pid == 0) {
 		close(pipe_fd[0]);
 		setsid();
+		run_let_go(r, pipe_fd[1]);
 		r->io.in = r->io.out = r->io.err = -1;
 		_exit(run_supervise(r, pipe_fd[1]));
 	}

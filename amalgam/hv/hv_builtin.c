@@ -11,6 +11,9 @@
 #include "amalgam/base/log.h"
 #include "amalgam/base/proc.h"
 
+#define HV_ANSWER_LIMIT_S 60  /* the longest request is to save the memory of a large guest */
+#define HV_END_LIMIT_MS   200 /* from the end of its socket to its own end */
+
 static const struct ctl_image *hv_image(void)
 {
 	static struct ctl_image img;
@@ -42,8 +45,9 @@ static int hv_empty_root(struct err *e)
 
 int hv_spawn(struct hv_vm *vm, struct err *e)
 {
+	const struct timeval limit = { .tv_sec = HV_ANSWER_LIMIT_S };
+	pid_t pid, self = getpid();
 	int pair[2], root_fd;
-	pid_t pid;
 
 	*vm = (struct hv_vm){ .ctl_fd = -1 };
 	root_fd = hv_empty_root(e);
@@ -56,7 +60,7 @@ int hv_spawn(struct hv_vm *vm, struct err *e)
 	pid = fork();
 	if (pid == 0) {
 		close(pair[0]);
-		vmm_start(root_fd, pair[1], hv_image());
+		vmm_start(self, root_fd, pair[1], hv_image());
 	}
 	close(root_fd);
 	close(pair[1]);
@@ -67,6 +71,7 @@ int hv_spawn(struct hv_vm *vm, struct err *e)
 	vm->pid = pid;
 	vm->start_time = proc_start_time(pid);
 	vm->ctl_fd = pair[0];
+	setsockopt(vm->ctl_fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 	return 0;
 }
 
@@ -84,17 +89,37 @@ static void hv_over(struct hv_vm *vm, enum ctl_exit how, const char *why)
 		vm->cb.exited(vm->cb.arg, how, why);
 }
 
-/* The process is gone without a word: say what the kernel knows about its end. */
+/* The wait status of a process that should be ending. One that is not is made to, whatever it does or
+ * does not: it may have been taken over by its guest. */
+static int hv_reap(pid_t pid, bool *killed)
+{
+	int status;
+
+	for (unsigned ms = 0; ms < HV_END_LIMIT_MS; ms += 2) {
+		pid_t r = waitpid(pid, &status, WNOHANG);
+		if (r == pid)
+			return status;
+		if (r < 0 && errno != EINTR)
+			return -errno;
+		usleep(2000);
+	}
+	*killed = kill(pid, SIGKILL) == 0;
+	return proc_wait(pid);
+}
+
+/* The process is gone, or is of no use any more, without a word: say what is known about its end. */
 static void hv_died(struct hv_vm *vm)
 {
 	char why[96] = "machine process died";
+	bool killed = false;
 	int status;
 
 	if (vm->over)
 		return;
-	/* Its socket closed, so it is ending if it has not yet: a short wait. */
-	status = proc_wait(vm->pid);
-	if (status >= 0 && WIFSIGNALED(status))
+	status = hv_reap(vm->pid, &killed);
+	if (killed)
+		snprintf(why, sizeof why, "machine process did not answer as it should and was killed");
+	else if (status >= 0 && WIFSIGNALED(status))
 		snprintf(why, sizeof why, "machine process killed by signal %d", WTERMSIG(status));
 	else if (status >= 0 && WEXITSTATUS(status) == 128 + SIGSYS)
 		snprintf(why, sizeof why, "machine process made a system call it may not make");

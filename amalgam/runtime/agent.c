@@ -107,8 +107,36 @@ int agent_signal(struct agent *a, const char *id, const char *exec_id, int sig, 
 	return agent_do(a, "SignalProcess", &rq, e);
 }
 
-int agent_resize(struct agent *a, const char *id, const char *exec_id, unsigned rows, unsigned cols,
-		 struct err *e)
+/* For callbacks of the event loop, which must not wait. */
+static void agent_tell(struct agent *a, const char *method, const void *rq, ttrpc_done_fn *done, void *arg)
+{
+	if (a->conn)
+		ttrpc_request(a->conn, AGENT_SERVICE, method, rq, &grpc__empty__descriptor,
+			      AGENT_TIMEOUT_S * NS_PER_S, done, arg);
+}
+
+static void agent_on_told(void *arg, const struct ttrpc_result *r)
+{
+	unsigned *unanswered = arg;
+
+	(void)r; /* the process may have ended meanwhile */
+	if (unanswered)
+		(*unanswered)--;
+}
+
+void agent_send_signal(struct agent *a, const char *id, const char *exec_id, int sig, unsigned *unanswered)
+{
+	Grpc__SignalProcessRequest rq = GRPC__SIGNAL_PROCESS_REQUEST__INIT;
+
+	rq.container_id = agent_str(id);
+	rq.exec_id = agent_str(exec_id);
+	rq.signal = (uint32_t)sig;
+	if (a->conn)
+		(*unanswered)++;
+	agent_tell(a, "SignalProcess", &rq, agent_on_told, unanswered);
+}
+
+void agent_resize(struct agent *a, const char *id, const char *exec_id, unsigned rows, unsigned cols)
 {
 	Grpc__TtyWinResizeRequest rq = GRPC__TTY_WIN_RESIZE_REQUEST__INIT;
 
@@ -116,7 +144,7 @@ int agent_resize(struct agent *a, const char *id, const char *exec_id, unsigned 
 	rq.exec_id = agent_str(exec_id);
 	rq.row = rows;
 	rq.column = cols;
-	return agent_do(a, "TtyWinResize", &rq, e);
+	agent_tell(a, "TtyWinResize", &rq, agent_on_told, NULL);
 }
 
 int agent_pause(struct agent *a, const char *id, bool pause, struct err *e)

@@ -37,9 +37,14 @@ INTERNAL int agent_remove_container(struct agent *a, const char *id, struct err 
 INTERNAL MUST_USE int agent_exec(struct agent *a, const Grpc__ExecProcessRequest *rq, struct err *e);
 INTERNAL int agent_signal(struct agent *a, const char *id, const char *exec_id, int sig,
 				   struct err *e);
-INTERNAL int agent_resize(struct agent *a, const char *id, const char *exec_id,
-				   unsigned rows, unsigned cols, struct err *e);
 INTERNAL MUST_USE int agent_pause(struct agent *a, const char *id, bool pause, struct err *e);
+
+/* The same without waiting, for callbacks of the loop. *unanswered counts the signals whose delivery the
+ * guest has not confirmed; it must outlive the connection. A size that cannot be set is no matter. */
+INTERNAL void agent_send_signal(struct agent *a, const char *id, const char *exec_id, int sig,
+				unsigned *unanswered);
+INTERNAL void agent_resize(struct agent *a, const char *id, const char *exec_id, unsigned rows,
+			   unsigned cols);
 
 /* done(arg, code): the exit code 0..255, or -errno when nobody will ever know. */
 typedef void agent_exit_fn(void *arg, int code);

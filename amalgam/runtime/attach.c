@@ -9,10 +9,12 @@
 #include "amalgam/runtime/rundir.h"
 
 #define ATTACH_LINE_MAX 32
+#define ATTACH_LIMIT_S  10 /* for the machine to take a connection and its guest to accept it */
 
 static int attach_connect(const char *id, struct err *e)
 {
 	AUTO_FREE char *dir = rundir_path(id);
+	const struct timeval limit = { .tv_sec = ATTACH_LIMIT_S };
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int r;
@@ -20,6 +22,8 @@ static int attach_connect(const char *id, struct err *e)
 	snprintf(a.sun_path, sizeof a.sun_path, "%s/agent.sock", dir);
 	if (fd < 0)
 		return err_set(e, -errno, "socket: %m");
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 	r = connect(fd, (struct sockaddr *)&a, sizeof a) < 0 ? -errno : 0;
 	if (r == -ENOENT && access(dir, F_OK) < 0)
 		return err_set(e, -ENOENT, "no sandbox named \"%s\"; see: spore ps", id);
@@ -57,8 +61,8 @@ int attach_dial(const char *id, uint32_t guest_port, uint32_t *host_port, struct
 	n = snprintf(line, sizeof line, "CONNECT %u\n", guest_port);
 	if (fd_write_full(fd, line, (size_t)n) < 0 || attach_read_line(fd, line) < 0 ||
 	    !str_starts(line, "OK ") || str_u64(line + 3, 0, UINT32_MAX, &port) < 0)
-		return err_set(e, -ECONNREFUSED, "sandbox \"%s\" does not answer on port %u", id,
-			       guest_port);
+		return err_set(e, -ECONNREFUSED, "sandbox \"%s\" does not answer; end it with: "
+			       "spore rm --force %s", id, id);
 	if (host_port)
 		*host_port = (uint32_t)port;
 	return take_fd(&fd);

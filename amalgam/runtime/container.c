@@ -25,7 +25,7 @@ const char *container_detect_fs(int fd, const char *name, struct err *e)
 			return rows[i].fstype;
 	}
 	err_set(e, -EINVAL, "%s: no ext4 or erofs filesystem in it; make one with: mke2fs -t ext4 -d "
-		"DIRECTORY %s SIZE", name, name);
+		"DIRECTORY IMAGE SIZE", name);
 	return NULL;
 }
 

@@ -65,9 +65,9 @@ char *rundir_path(const char *id)
 	return mem_printf("%s/%s", RUNDIR_SANDBOXES, id);
 }
 
-/* Remove a sandbox that has no supervisor any more. Several may want to, and the name may be taken anew
- * in between: who removes holds a lock, and looks under it. */
-static bool rundir_clear_dead(const char *id, bool detached_too)
+/* Several may want to, and the name may be taken anew in between: who removes holds a lock, and looks
+ * under it. */
+bool rundir_clear_dead(const char *id, bool detached_too)
 {
 	AUTO_CLOSE int lock = open(RUNDIR_SANDBOXES, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	AUTO_FREE char *path = rundir_path(id);

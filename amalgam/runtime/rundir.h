@@ -41,6 +41,8 @@ INTERNAL void rundir_make_id(char out[RUNDIR_ID_MAX + 1]);
 INTERNAL MUST_USE int rundir_claim(const char *id, char **dir, struct err *e);
 /* Remove it and everything in it. */
 INTERNAL void rundir_release(const char *dir);
+/* Remove a sandbox whose supervisor is gone, a detached one only if detached_too; was it that? */
+INTERNAL bool rundir_clear_dead(const char *id, bool detached_too);
 /* Remove what sandboxes left whose supervisor was killed. */
 INTERNAL void rundir_sweep(void);
 /* Path of a sandbox's directory, heap; no check whether it exists. */

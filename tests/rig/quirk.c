@@ -20,7 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define THREADS 4096 /* a vCPU's thread is known by its number, modulo this */
+#define THREADS 32768 /* pid_max of a machine with up to 32 CPUs: each thread has a mark of its own */
 #define PIN_DIR "/sys/fs/bpf"
 
 static int bpf(int cmd, union bpf_attr *attr)
@@ -64,15 +64,19 @@ static int attach(const char *tracepoint, const struct bpf_insn *insns, size_t n
 {
 	static char log[4096];
 	union bpf_attr load = { .prog_type = BPF_PROG_TYPE_RAW_TRACEPOINT, .insn_cnt = (uint32_t)n,
-				.insns = (uintptr_t)insns, .license = (uintptr_t) "Apache-2.0",
-				.log_level = 1, .log_size = sizeof log, .log_buf = (uintptr_t)log };
+				.insns = (uintptr_t)insns, .license = (uintptr_t) "Apache-2.0" };
 	union bpf_attr open = { .raw_tracepoint.name = (uintptr_t)tracepoint };
 	union bpf_attr pin = { 0 };
 	char path[64];
 	int fd;
 
-	if ((fd = bpf(BPF_PROG_LOAD, &load)) < 0)
+	if ((fd = bpf(BPF_PROG_LOAD, &load)) < 0) {
+		load.log_level = 1; /* again, for the reason */
+		load.log_size = sizeof log;
+		load.log_buf = (uintptr_t)log;
+		(void)bpf(BPF_PROG_LOAD, &load);
 		return fail(*log ? log : "load");
+	}
 	open.raw_tracepoint.prog_fd = (uint32_t)fd;
 	if ((fd = bpf(BPF_RAW_TRACEPOINT_OPEN, &open)) < 0)
 		return fail(tracepoint);

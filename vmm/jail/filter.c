@@ -19,7 +19,6 @@ enum jail_rule {
 	JAIL_IOCTL,    /* argument 1 is one of jail_ioctls */
 	JAIL_NO_EXEC,  /* argument 2 has no PROT_EXEC */
 	JAIL_THREAD,   /* argument 0 has CLONE_THREAD: threads, never a process */
-	JAIL_UNIX,     /* argument 0 is AF_UNIX: an anonymous pair, reachable by nobody else */
 	JAIL_RULES,
 };
 
@@ -50,15 +49,12 @@ static const struct jail_call jail_calls[] = {
 	{ SYS_sched_yield, JAIL_ANY },
 	{ SYS_mremap, JAIL_ANY },
 	{ SYS_madvise, JAIL_ANY },
-	{ SYS_nanosleep, JAIL_ANY },
 	{ SYS_getpid, JAIL_ANY },
 	{ SYS_sendto, JAIL_ANY },
 	{ SYS_recvfrom, JAIL_ANY },
 	{ SYS_sendmsg, JAIL_ANY },
 	{ SYS_recvmsg, JAIL_ANY },
 	{ SYS_shutdown, JAIL_ANY },
-	{ SYS_socketpair, JAIL_UNIX },
-	{ SYS_getsockopt, JAIL_ANY },
 	{ SYS_clone, JAIL_THREAD },
 	{ SYS_exit, JAIL_ANY },
 	{ SYS_fcntl, JAIL_ANY },
@@ -70,7 +66,6 @@ static const struct jail_call jail_calls[] = {
 	{ SYS_futex, JAIL_ANY },
 	{ SYS_restart_syscall, JAIL_ANY },
 	{ SYS_clock_gettime, JAIL_ANY },
-	{ SYS_clock_nanosleep, JAIL_ANY },
 	{ SYS_exit_group, JAIL_ANY },
 	{ SYS_epoll_wait, JAIL_ANY },
 	{ SYS_epoll_ctl, JAIL_ANY },
@@ -92,7 +87,6 @@ static const struct jail_call jail_calls[] = {
 #define JAIL_BLKGETSIZE64 0x80081272u
 #define JAIL_BLKSSZGET    0x1268u
 #define JAIL_BLKDISCARD   0x1277u
-#define JAIL_BLKZEROOUT   0x127fu
 
 /* Most frequent first. */
 static const uint32_t jail_ioctls[] = {
@@ -111,7 +105,6 @@ static const uint32_t jail_ioctls[] = {
 	KVM_GET_SUPPORTED_CPUID,
 	KVM_GET_MSR_INDEX_LIST,
 	KVM_SET_CPUID2,
-	KVM_GET_CPUID2,
 	KVM_IOEVENTFD,
 	KVM_GET_CLOCK,
 	KVM_SET_CLOCK,
@@ -140,7 +133,6 @@ static const uint32_t jail_ioctls[] = {
 	JAIL_BLKGETSIZE64,
 	JAIL_BLKSSZGET,
 	JAIL_BLKDISCARD,
-	JAIL_BLKZEROOUT,
 };
 
 /* The program:
@@ -204,9 +196,6 @@ static unsigned jail_emit_rule(struct jail_program *p, enum jail_rule rule, unsi
 		return jail_load(p, JAIL_ARG(2));
 	case JAIL_THREAD:
 		jail_jump(p, BPF_JSET, 0x00010000 /* CLONE_THREAD */, allow, trap);
-		return jail_load(p, JAIL_ARG(0));
-	case JAIL_UNIX:
-		jail_jump(p, BPF_JEQ, 1 /* AF_UNIX */, allow, trap);
 		return jail_load(p, JAIL_ARG(0));
 	default: /* JAIL_ANY */
 		return allow;

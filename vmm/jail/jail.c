@@ -3,11 +3,14 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "amalgam/base/fd.h"
+
+#define JAIL_MAX_THREADS 512
 
 /* stdio on /dev/null, the control socket at JAIL_CTL_FD, nothing else. */
 static int jail_close_all(const struct jail_spec *spec, int *root_fd, struct err *e)
@@ -39,6 +42,8 @@ static int jail_set_limits(struct err *e)
 		{ RLIMIT_CORE, { 0, 0 } },         /* a core dump would hold guest memory */
 		{ RLIMIT_NOFILE, { 4096, 4096 } }, /* vsock streams, slots */
 		{ RLIMIT_MEMLOCK, { 0, 0 } },
+		/* Of this uid, which is ours alone: vCPUs and disk workers. */
+		{ RLIMIT_NPROC, { JAIL_MAX_THREADS, JAIL_MAX_THREADS } },
 	};
 	for (unsigned i = 0; i < ARRAY_LEN(rows); i++)
 		if (setrlimit(rows[i].what, &rows[i].limit) < 0)
@@ -75,6 +80,9 @@ int jail_enter(const struct jail_spec *spec, struct err *e)
 		return r;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_set(e, -errno, "jail: no_new_privs: %m");
+	/* A change of user clears it, so it stands after that; the parent may be gone already. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != spec->parent)
+		return err_set(e, -ESRCH, "jail: the supervisor is gone");
 	prctl(PR_SET_NAME, "spore-vmm");
 	return jail_install_filter(spec->on_trap, e);
 }

@@ -2,8 +2,11 @@
  *
  * Own uid and gid that nobody else has, an empty and already deleted root directory, no capabilities,
  * no new privileges, no core dumps, its own session, and a system call allow-list (filter.c) that has
- * no way to open a file or make a socket. What it works with came over the control socket. */
+ * no way to open a file or make a socket. What it works with came over the control socket. It dies
+ * with the process that forked it, whether or not it reads its control socket. */
 #pragma once
+
+#include <sys/types.h>
 
 #include "amalgam/base/err.h"
 
@@ -13,6 +16,7 @@
 struct jail_spec {
 	int root_fd;  /* empty directory to be "/"; consumed */
 	int ctl_fd;   /* becomes JAIL_CTL_FD; everything else is closed */
+	pid_t parent; /* who forked us */
 	/* Told the number of a system call that is not allowed, from the signal handler; the process ends
 	 * when it returns. May only make calls that are. */
 	void (*on_trap)(int nr);

@@ -43,7 +43,7 @@ clone_disabled() {
 	printf '[factory]\nenable_template = false\n' >off.toml
 	sp factory init --config off.toml
 	status 0
-	out "vm factory or VMCache is not enabled"
+	out "vm factory is not enabled: factory.enable_template is false"
 	sp factory status --config off.toml
 	status 0
 	out "vm factory not enabled"

@@ -157,6 +157,20 @@ disk_device() {
 }
 t "a block device works" disk_device
 
+disk_mounted() {
+	local d loop
+	d=$(image mounted)
+	loop=$(losetup -f --show "$d")
+	mkdir -p "$WORK/on"
+	mount "$loop" "$WORK/on"
+	sp run --block "$loop" -- /bin/true
+	refused "--block $loop: in use on this host; unmount it, or give --read-only"
+	umount "$WORK/on"
+	rmdir "$WORK/on"
+	losetup -d "$loop"
+}
+t "a block device that is mounted on the host is not given to a guest for writing" disk_mounted
+
 # The empty drives every clone knows have 512-byte sectors.
 disk_4k() {
 	local loop

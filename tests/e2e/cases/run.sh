@@ -343,6 +343,49 @@ detached_vmm_killed() {
 }
 t "a detached container whose machine is killed ends with 137" detached_vmm_killed
 
+# A machine process that does nothing any more, as one that its guest has taken over might.
+machine_hangs() {
+	local vmm
+	detached bg /bin/sleep 1000
+	vmm=$(vmm_of bg)
+	kill -STOP "$vmm"
+	sp kill bg
+	refused 'sandbox "bg" does not answer; end it with: spore rm --force bg'
+	sp rm --force bg
+	status 0
+	err ""
+	await gone "$vmm"
+}
+t "a machine that does not answer is reported as that, and rm --force ends it" machine_hangs
+
+machine_orphaned() {
+	local vmm
+	detached bg /bin/sleep 1000
+	vmm=$(vmm_of bg)
+	kill -STOP "$vmm"
+	kill -KILL "$(supervisor_of bg)"
+	await gone "$vmm"
+	sp rm bg
+	status 0
+}
+t "a machine does not outlive its supervisor, even if it does not look" machine_orphaned
+
+signal_early() {
+	local pid sig
+	for sig in TERM:143 INT:130; do
+		set -m # else the shell makes INT ignored in the background
+		"$SPORE" run --no-template --block "$IMG" --read-only -- /bin/sleep 1000 >early.out 2>early.err </dev/null &
+		pid=$!
+		set +m
+		sleep 0.04
+		kill -"${sig%:*}" $pid
+		wait $pid
+		is $? "${sig#*:}" "status after an early ${sig%:*}"
+		is "$(cat early.out early.err)" "" output
+	done
+}
+t "a signal before the command runs ends the sandbox" signal_early
+
 detached_supervisor_killed() {
 	local vmm
 	detached bg /bin/sh -c 'echo said; exec sleep 1000'

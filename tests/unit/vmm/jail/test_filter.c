@@ -230,10 +230,9 @@ TEST(jail_looks_at_the_arguments_that_matter)
 		{ SYS_clone, CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0, false },
 		{ SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, false },
 		{ SYS_clone, (uint64_t)CLONE_THREAD << 32, 0, 0, false },
-		{ SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, true },
-		{ SYS_socketpair, AF_INET, SOCK_STREAM, 0, false },
-		{ SYS_socketpair, AF_NETLINK, SOCK_RAW, 0, false },
-		{ SYS_socketpair, AF_VSOCK, SOCK_STREAM, 0, false },
+		/* A datagram socket, be it from a pair, sends to whatever name it is told. */
+		{ SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, false },
+		{ SYS_socketpair, AF_UNIX, SOCK_DGRAM, 0, false },
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(row); i++) {

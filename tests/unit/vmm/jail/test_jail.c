@@ -108,7 +108,7 @@ static void tjroom_have_much(void)
  * became JAIL_CTL_FD. */
 static NORETURN void tjroom_child(int root, int ctl, bool with_filter)
 {
-	const struct jail_spec spec = { root, ctl, tjroom_no_trap };
+	const struct jail_spec spec = { root, ctl, getppid(), tjroom_no_trap };
 	struct tjroom_report r = { .seccomp = -1 };
 	struct err e = { 0 };
 	int root_fd;
@@ -310,7 +310,7 @@ TEST(jail_says_what_it_could_not_do)
 	pid = fork();
 	if (pid == 0) { /* a root that is no directory */
 		int null = open("/dev/null", O_RDWR), sv[2];
-		struct jail_spec spec = { null, -1, tjroom_no_trap };
+		struct jail_spec spec = { null, -1, getppid(), tjroom_no_trap };
 		int r;
 		if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sv) < 0)
 			_exit(2);
