@@ -21,10 +21,36 @@ work=$(mktemp -d /tmp/spore-demo.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 cp build/spore build/e2e/busybox.ext4 "$work"
 SPORE=$work/spore
+
+# timed FILE COMMAND...: spore run --json-times; its line on stderr, the times, goes to FILE too.
+timed() {
+	local to=$1
+	shift
+	show run --json-times --block "$work/busybox.ext4" --read-only "$@" 2> >(tee "$to" >&2)
+	wait $! # for tee
+}
+# stages FILE: "agent answered after N ms, ..." from the times.
+stages() {
+	awk -F'[,:{}]' '/^\{"clone":/ {
+		for (i = 2; i < NF; i++)
+			at[$i] = $(i + 1) / 1000
+		printf "agent answered after %.0f ms, first output of the container after %.0f ms\n",
+			at["\"agent_answering_us\""], at["\"first_output_us\""]
+	}' "$1"
+}
+
 had=$("$SPORE" factory status)
 show factory init
-show run --json-times --block "$work/busybox.ext4" --read-only -- \
+timed "$work/clone" -- \
 	/bin/sh -c 'echo "hello from $(uname -sr) on $(hostname), up $(cut -d" " -f1 /proc/uptime) s"'
 echo "The same command in a machine that is booted instead of cloned:"
-show run --no-template --json-times --block "$work/busybox.ext4" --read-only -- /bin/echo hello
+timed "$work/boot" --no-template -- \
+	/bin/sh -c 'echo "hello from $(uname -sr) on $(hostname), up $(cut -d" " -f1 /proc/uptime) s"'
 [ "$had" = "vm factory is on" ] || show factory destroy
+cat <<END
+
+In short, from the start of spore:
+  clone: $(stages "$work/clone")
+  boot:  $(stages "$work/boot")
+"up N s" of a clone is the age of its template when that was saved, plus its own.
+END

@@ -1,4 +1,5 @@
-/* cmd_factory.c - spore factory init | status | destroy. Words and exit codes are kata-runtime's. */
+/* cmd_factory.c - spore factory init | status | destroy. Exit codes and most words are
+ * kata-runtime's. */
 #include "amalgam/base/mem.h"
 #include "amalgam/base/buf.h"
 #include "amalgam/cli/cli.h"
@@ -60,13 +61,14 @@ static int factory_destroy(bool json, struct err *e)
 	return 0;
 }
 
-/* Kata's words for factory.enable_template = false; both are success there. */
+/* factory.enable_template = false. Both are success, as in kata-runtime. */
 static int factory_disabled(bool init, bool json)
 {
 	if (json)
 		puts(init ? "{\"initialized\":false,\"enabled\":false}" : "{\"on\":false,\"enabled\":false}");
 	else
-		puts(init ? "vm factory or VMCache is not enabled" : "vm factory not enabled");
+		puts(init ? "vm factory is not enabled: factory.enable_template is false" :
+			    "vm factory not enabled");
 	return 0;
 }
 

@@ -1,4 +1,4 @@
-/* main.c - which face the file shows: the name it was called by, then the first argument. */
+/* main.c - the first argument is the command; the name the file was called by plays no part. */
 #include "amalgam/cli/cli.h"
 
 #include <fcntl.h>
@@ -32,6 +32,32 @@ static int main_usage(FILE *to)
 	return to == stdout ? 0 : CLI_FAILED;
 }
 
+static const struct main_command *main_find(const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(main_commands); i++)
+		if (!strcmp(name, main_commands[i].name))
+			return &main_commands[i];
+	return NULL;
+}
+
+static int main_unknown(const char *name)
+{
+	fprintf(stderr, "spore: unknown command \"%s\"; see: spore help\n", name);
+	return CLI_FAILED;
+}
+
+/* "help COMMAND" is "COMMAND --help". */
+static int main_help(char *name)
+{
+	const struct main_command *c = main_find(name);
+	char help[] = "--help";
+	char *words[] = { name, help, NULL };
+
+	if (!strcmp(name, "version") || !strcmp(name, "help"))
+		return main_usage(stdout);
+	return c ? c->run(2, words) : main_unknown(name);
+}
+
 /* A closed standard descriptor would be given to the first file we open, and that file then be taken
  * for a container's stream. */
 static void main_fill_stdio(void)
@@ -48,19 +74,20 @@ static void main_fill_stdio(void)
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
+	const struct main_command *c;
 
 	main_fill_stdio();
-	for (unsigned i = 0; i < ARRAY_LEN(main_commands); i++)
-		if (!strcmp(name, main_commands[i].name))
-			return main_commands[i].run(argc - 1, argv + 1);
+	if ((c = main_find(name)))
+		return c->run(argc - 1, argv + 1);
 	if (!strcmp(name, "version") || !strcmp(name, "--version")) {
 		puts("spore " SPORE_VERSION);
 		return 0;
 	}
+	if (!strcmp(name, "help") && argc > 2)
+		return main_help(argv[2]);
 	if (!strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h"))
 		return main_usage(stdout);
 	if (!*name)
 		return main_usage(stderr);
-	fprintf(stderr, "spore: unknown command \"%s\"; see: spore help\n", name);
-	return CLI_FAILED;
+	return main_unknown(name);
 }
