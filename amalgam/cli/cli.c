@@ -31,9 +31,14 @@ int cli_start_failed(const struct err *e)
 		{ "executable file not found", 127 }, { "no such file or directory", 127 },
 		{ "permission denied", 126 },         { "exec format error", 126 },
 	};
+	/* The agent's words for a command it could not execute; a mount that is denied is none. */
+	const char *exec = strstr(e->msg, "exec: \"");
+
+	if (!exec)
+		exec = strstr(e->msg, "exec /");
 	cli_fail(e);
-	for (unsigned i = 0; i < ARRAY_LEN(rows); i++)
-		if (strstr(e->msg, rows[i].words))
+	for (unsigned i = 0; exec && i < ARRAY_LEN(rows); i++)
+		if (strstr(exec, rows[i].words))
 			return rows[i].code;
 	return CLI_FAILED;
 }

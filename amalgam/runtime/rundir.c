@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "amalgam/base/fd.h"
 #include "amalgam/base/mem.h"
@@ -16,6 +17,7 @@
 #define RUNDIR_BASE      "/run/spore"
 #define RUNDIR_SANDBOXES RUNDIR_BASE "/sandboxes"
 #define RUNDIR_STATE_MAX 65536
+#define RUNDIR_BIRTH_LIMIT_S 10 /* from mkdir to the first state file; microseconds, really */
 
 static const char *const rundir_status_names[] = {
 	[RUNDIR_CREATING] = "creating",
@@ -65,6 +67,14 @@ char *rundir_path(const char *id)
 	return mem_printf("%s/%s", RUNDIR_SANDBOXES, id);
 }
 
+/* A directory without a state file: its maker writes that as the next thing, or was killed before. */
+static bool rundir_is_stillborn(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && time(NULL) - st.st_mtime > RUNDIR_BIRTH_LIMIT_S;
+}
+
 /* Several may want to, and the name may be taken anew in between: who removes holds a lock, and looks
  * under it. */
 bool rundir_clear_dead(const char *id, bool detached_too)
@@ -73,11 +83,17 @@ bool rundir_clear_dead(const char *id, bool detached_too)
 	AUTO_FREE char *path = rundir_path(id);
 	struct rundir_state st;
 	bool clear;
+	int r;
 
-	if (lock < 0 || flock(lock, LOCK_EX) < 0 || rundir_load(id, &st, NULL) < 0)
+	if (lock < 0 || flock(lock, LOCK_EX) < 0)
 		return false;
-	clear = !rundir_is_live(&st) && (detached_too || !st.is_detached);
-	rundir_state_fini(&st);
+	r = rundir_load(id, &st, NULL);
+	if (r < 0) {
+		clear = r == -ENOENT && rundir_is_stillborn(path);
+	} else {
+		clear = !rundir_is_live(&st) && (detached_too || !st.is_detached);
+		rundir_state_fini(&st);
+	}
 	if (clear)
 		rundir_release(path);
 	return clear;

@@ -402,6 +402,17 @@ detached_supervisor_killed() {
 }
 t "a detached container whose supervisor is killed is shown as dead and can be removed" detached_supervisor_killed
 
+name_stillborn() {
+	mkdir -p /run/spore/sandboxes/never
+	sp run --name never --block "$IMG" --read-only -- /bin/true
+	refused 'name "never" is already used; choose another or remove that sandbox with: spore rm --force never'
+	touch -d '1 minute ago' /run/spore/sandboxes/never
+	sp run --name never --block "$IMG" --read-only -- /bin/echo lives
+	status 0
+	out lives
+}
+t "a directory whose sandbox never came to be does not hold its name" name_stillborn
+
 name_used() {
 	detached bg /bin/sleep 1000
 	sp run --name bg --block "$IMG" --read-only -- /bin/true
