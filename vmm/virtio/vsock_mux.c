@@ -14,7 +14,18 @@
 #define VMUX_POLL_TTY  256
 #define VMUX_ROUNDS    16 /* of them in one turn */
 
-/* One stream. Made by vmux_connect() or vmux_offer(); `over` once the guest's half is gone and the
+/* A stream's two directions end each for itself, by either side:
+ *
+ *                                   ended by the host             by the guest
+ *   in_fd  -- staged  -->  guest    end of file, error: in_over   takes no more: end_in; at the next
+ *                                                                 turn in_over
+ *   out_fd <-- to_host --  guest    not writable: out_over, what  sends no more: end_out; when to_host
+ *                                   waits is lost                 has drained out_over
+ *
+ * The guest is told what the host ended, but with `keep`. When the guest's half of the
+ * connection is gone and to_host has drained or broken, the stream is `over`.
+ *
+ * One stream. Made by vmux_connect() or vmux_offer(); `over` once the guest's half is gone and the
  * last byte delivered or given up; freed by vmux_report(), nowhere else. */
 struct vmux_conn {
 	struct vsk_conn c; /* first */
