@@ -358,6 +358,22 @@ machine_hangs() {
 }
 t "a machine that does not answer is reported as that, and rm --force ends it" machine_hangs
 
+machine_deaf() {
+	local pid
+	"$SPORE" run --name deaf --block "$IMG" --read-only -- /bin/sh -c 'echo up; sleep 1000' >deaf.out 2>deaf.err </dev/null &
+	pid=$!
+	await file_has deaf.out up
+	kill -STOP "$(vmm_of deaf)"
+	kill -TERM $pid
+	sleep 6
+	that kill -0 $pid # it may answer yet
+	kill -TERM $pid
+	wait $pid
+	is $? 143 status
+	is "$(cat deaf.err)" "" stderr
+}
+t "a machine that takes no signals is ended by the second" machine_deaf
+
 machine_orphaned() {
 	local vmm
 	detached bg /bin/sleep 1000
