@@ -183,7 +183,7 @@ tap() { # SUITE
 
 # What touches KVM once more, on a complete one: the host's may be an emulation that skips some.
 unit_in_rig() {
-	tests/rig/run --steady -- $OUT/unit vstate vmm_ kvm cpuid selftest
+	tests/rig/run --steady -- $OUT/unit vstate vcpu vmm_ kvm cpuid selftest
 }
 
 e2e() {

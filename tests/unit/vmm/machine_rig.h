@@ -31,6 +31,7 @@ struct mrig {
 	int fds[FD_PASS_MAX];
 	size_t nfds;
 	int memory; /* another descriptor of the memory file */
+	int peer;   /* the supervisor's end of the control socket */
 };
 
 /* An empty memory file. */
@@ -49,6 +50,7 @@ static inline void mrig_boot(struct mrig *r, unsigned vcpus, unsigned max_vcpus)
 
 	*r = (struct mrig){ .m = mem_zalloc(sizeof *r->m), .memory = mrig_memory(MRIG_RAM) };
 	CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
+	r->peer = sv[1];
 	vcpu_setup_signals();
 	CHECK_EQ(vmm_init(r->m, sv[0], &mrig_image), 0);
 	r->rq = (struct ctl_request){ .op = CTL_CREATE, .flags = CTL_F_MEMORY | CTL_F_SHARED };
