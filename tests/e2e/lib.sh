@@ -228,8 +228,8 @@ try() {
 		echo "left behind: $(grep '^[<>]' "$WORK/state.diff" | head -8 | tr '\n' ';')" >"$WORK/why"
 }
 
-# A failure is shown and tried once more: the rig's emulated CPU now and then sleeps through a timer, and
-# then a limit of ours runs out. What fails twice has failed.
+# A failure is shown and tried once more: an emulated CPU has faults of its own (tests/rig/quirk.c is about
+# the worst). What fails twice has failed; what fails once is to be looked at.
 t() {
 	local start took todo
 	case "$1 $2 $FILE" in
