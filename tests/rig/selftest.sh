@@ -154,6 +154,9 @@ ok "the modules of the network, storage and CNI load" modules </dev/null
 
 # ---- KVM
 
+ok "what keeps interrupts from coming twice is in place" gives 0 "$run" -- \
+	test -e /sys/fs/bpf/rig-kvm_inj_virq -a -e /sys/fs/bpf/rig-kvm_entry </dev/null
+
 cc -O1 -o probe "$here/probe.c" || exit
 ok "a VM with a split irqchip runs instructions" gives 0 "$run" -- ./probe vm </dev/null
 kvm_facts() {

@@ -3,7 +3,8 @@
  * Own uid and gid that nobody else has, an empty and already deleted root directory, no capabilities,
  * no new privileges, no core dumps, its own session, and a system call allow-list (filter.c) that has
  * no way to open a file or make a socket. What it works with came over the control socket. It dies
- * with the process that forked it, whether or not it reads its control socket. */
+ * with the thread that forked it (prctl(2), PR_SET_PDEATHSIG), whether or not it reads its control
+ * socket: a supervisor with several threads must fork it from one that stays. */
 #pragma once
 
 #include <sys/types.h>

@@ -376,8 +376,10 @@ void vdev_broken(struct vdev *d, const char *why)
 
 	if (s->status & VMMIO_S_NEEDS_RESET)
 		return;
-	log_warn("guest broke a virtio rule; device waits for a reset",
-		 KV("device", d->ops->name), KV("reason", why));
+	if (!d->complained)
+		log_warn("guest broke a virtio rule; device waits for a reset",
+			 KV("device", d->ops->name), KV("reason", why));
+	d->complained = true;
 	for (unsigned i = 0; i < d->ops->nqueues; i++)
 		d->q[i].ready = false;
 	s->status |= VMMIO_S_NEEDS_RESET;

@@ -84,6 +84,7 @@ struct vdev {
 	struct loop *loop;         /* the VMM's event loop */
 	uint64_t features;         /* negotiated, valid from activate() on */
 	bool active;               /* between activate() and reset() */
+	bool complained;           /* of this guest; once is enough, or it could fill the log */
 	struct vq q[VDEV_MAX_QUEUES];
 };
 
