@@ -517,6 +517,17 @@ static int client_wait(struct client *c)
 	return client_io(c, client_arg(c, 0), client_arg(c, 1), CLIENT_DIRECT);
 }
 
+/* close-stdin ID EXEC-ID */
+static int client_close_stdin(struct client *c)
+{
+	Grpc__CloseStdinRequest req = GRPC__CLOSE_STDIN_REQUEST__INIT;
+
+	req.container_id = client_arg(c, 0);
+	req.exec_id = client_arg(c, 1);
+	client_do(c, "CloseStdin", &req.base);
+	return 0;
+}
+
 /* kill ID EXEC-ID SIGNAL */
 static int client_kill(struct client *c)
 {
@@ -619,6 +630,7 @@ static const struct {
 	{ "routes", client_routes },
 	{ "neighbor", client_neighbor },
 	{ "io", client_attach },
+	{ "close-stdin", client_close_stdin },
 	{ "wait", client_wait },
 	{ "resize-tmpfs", client_resize_tmpfs },
 	{ "list-routes", client_list_routes },

@@ -27,6 +27,14 @@ tty_exec() {
 }
 t "a terminal for an exec" tty_exec
 
+close_stdin() {
+	sh_args 'cat >/dev/null; exit 4' && spec x && c create x $WORK/x.json && c start x
+	c close-stdin x "" && status 0 && c wait x "" && status 4
+	c close-stdin x "" && status 0 # once more, after the end: nothing to close
+	c close-stdin nothing "" && err_has "nothing" && c remove x
+}
+t "CloseStdin is the end of input" close_stdin
+
 tty_missing() {
 	TTY=true && spec x && sed -i '/devpts/d' $WORK/x.json && c create x $WORK/x.json && refused "terminal: /dev/pts/ptmx: No such file or directory"
 }
