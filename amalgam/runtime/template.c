@@ -29,12 +29,10 @@
  *   maxcpus=1                     the others are parked; the agent brings them online
  *   tsc=reliable no_timer_check   there is no PIT to calibrate or test against
  *   random.trust_cpu=on           the pool is ready at once; a clone is reseeded in any case
- *   page_reporting...order=0      free pages of any size go back to the host
  *   agent.log=warn                each byte on the serial port is an exit: 13 us of a clone's start */
 #define TEMPLATE_CMDLINE                                                                    \
 	"console=ttyS0 loglevel=4 panic=-1 reboot=k,panic_warm maxcpus=1 tsc=reliable "      \
-	"no_timer_check random.trust_cpu=on page_reporting.page_reporting_order=0 " \
-	"agent.log=warn"
+	"no_timer_check random.trust_cpu=on agent.log=warn"
 
 /* --- description ----------------------------------------------------------------------------------- */
 

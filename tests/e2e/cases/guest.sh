@@ -272,3 +272,27 @@ disk_at_once() {
 	done
 }
 t "several writers in several sandboxes do not mix" disk_at_once
+
+# --- memory ---------------------------------------------------------------------------------------------
+
+# What a machine process has for itself alone, KiB: the template's pages are a file's.
+own_kib() { awk '/^Anonymous:/ { print $2 }' "/proc/$1/smaps_rollup"; }
+owns_less() { [ "$(own_kib "$1")" -lt "$2" ]; }
+guest_gives_back() {
+	local vmm idle
+	detached mem /bin/sh -c 'while [ ! -e /dev/shm/fill ]; do sleep 0.1; done
+		head -c 60000000 /dev/zero >/dev/shm/much; echo full
+		while [ ! -e /dev/shm/go ]; do sleep 0.1; done; rm /dev/shm/much; exec sleep 1000'
+	vmm=$(vmm_of mem)
+	idle=$(own_kib "$vmm")
+	sp exec mem -- /bin/touch /dev/shm/fill
+	status 0
+	await file_has /run/spore/sandboxes/mem/output.log full
+	that [ "$(own_kib "$vmm")" -gt $((idle + 55000)) ]
+	sp exec mem -- /bin/touch /dev/shm/go
+	status 0
+	await owns_less "$vmm" $((idle + 6000)) # of 60 MB nine tenths, within seconds
+	sp rm --force mem
+	status 0
+}
+t "memory that a guest frees goes back to the host" guest_gives_back
