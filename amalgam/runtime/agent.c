@@ -48,7 +48,7 @@ static int agent_call(struct agent *a, const char *service, const char *method,
 static int agent_do(struct agent *a, const char *method, const void *rq, struct err *e)
 {
 	return agent_call(a, AGENT_SERVICE, method, rq, &grpc__empty__descriptor,
-			  AGENT_TIMEOUT_S * NS_PER_S, NULL, e);
+			  AGENT_LIMIT_NS, NULL, e);
 }
 
 /* protobuf-c wants char * for strings it only reads. */
@@ -63,11 +63,6 @@ int agent_check(struct agent *a, uint64_t timeout_ns, struct err *e)
 
 	return agent_call(a, AGENT_HEALTH, "Check", &rq.base, &grpc__health_check_response__descriptor,
 			  timeout_ns, NULL, e);
-}
-
-int agent_create_sandbox(struct agent *a, const Grpc__CreateSandboxRequest *rq, struct err *e)
-{
-	return agent_do(a, "CreateSandbox", rq, e);
 }
 
 int agent_create_container(struct agent *a, const Grpc__CreateContainerRequest *rq, struct err *e)
@@ -107,12 +102,22 @@ int agent_signal(struct agent *a, const char *id, const char *exec_id, int sig, 
 	return agent_do(a, "SignalProcess", &rq, e);
 }
 
+void agent_ask(struct agent *a, const char *method, const void *rq,
+	       const ProtobufCMessageDescriptor *answer, uint64_t timeout_ns, ttrpc_done_fn *done, void *arg)
+{
+	const struct ttrpc_result gone = { TTRPC_UNAVAILABLE, "the guest's agent is gone", NULL };
+
+	if (a->conn)
+		ttrpc_request(a->conn, AGENT_SERVICE, method, rq, answer, timeout_ns, done, arg);
+	else
+		done(arg, &gone);
+}
+
 /* For callbacks of the event loop, which must not wait. */
 static void agent_tell(struct agent *a, const char *method, const void *rq, ttrpc_done_fn *done, void *arg)
 {
 	if (a->conn)
-		ttrpc_request(a->conn, AGENT_SERVICE, method, rq, &grpc__empty__descriptor,
-			      AGENT_TIMEOUT_S * NS_PER_S, done, arg);
+		agent_ask(a, method, rq, &grpc__empty__descriptor, AGENT_LIMIT_NS, done, arg);
 }
 
 static void agent_on_told(void *arg, const struct ttrpc_result *r)

@@ -14,7 +14,7 @@
 #define AGENT_PORT_STREAM 1027
 
 /* How long a call may take; creating containers waits for disks and mounts. */
-#define AGENT_TIMEOUT_S 60
+#define AGENT_LIMIT_NS (60 * UINT64_C(1000000000))
 
 struct agent {
 	struct ttrpc_conn *conn; /* NULL after it ended */
@@ -28,8 +28,6 @@ INTERNAL void agent_close(struct agent *a);
 /* Is it there and serving? */
 INTERNAL MUST_USE int agent_check(struct agent *a, uint64_t timeout_ns, struct err *e);
 
-INTERNAL MUST_USE int agent_create_sandbox(struct agent *a, const Grpc__CreateSandboxRequest *rq,
-					   struct err *e);
 INTERNAL MUST_USE int agent_create_container(struct agent *a,
 					     const Grpc__CreateContainerRequest *rq, struct err *e);
 INTERNAL MUST_USE int agent_start_container(struct agent *a, const char *id, struct err *e);
@@ -39,7 +37,13 @@ INTERNAL int agent_signal(struct agent *a, const char *id, const char *exec_id, 
 				   struct err *e);
 INTERNAL MUST_USE int agent_pause(struct agent *a, const char *id, bool pause, struct err *e);
 
-/* The same without waiting, for callbacks of the loop. *unanswered counts the signals whose delivery the
+/* Any call of AgentService, without waiting: done is called once, from the loop, or at once when the agent
+ * is gone already. timeout_ns 0 = as long as it takes. */
+INTERNAL void agent_ask(struct agent *a, const char *method, const void *rq,
+			const ProtobufCMessageDescriptor *answer, uint64_t timeout_ns, ttrpc_done_fn *done,
+			void *arg);
+
+/* The usual ones, for callbacks of the loop. *unanswered counts the signals whose delivery the
  * guest has not confirmed; it must outlive the connection. A size that cannot be set is no matter. */
 INTERNAL void agent_send_signal(struct agent *a, const char *id, const char *exec_id, int sig,
 				unsigned *unanswered);

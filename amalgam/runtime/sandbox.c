@@ -58,6 +58,10 @@ static void sandbox_last_line(const struct sandbox *s, char *line, size_t size)
 	snprintf(line, size, "%s", n ? (from ? from + 1 : tail) : "nothing");
 }
 
+static void sandbox_fail(struct sandbox *s, struct err *e);
+static void sandbox_speak(struct sandbox *s);
+static void sandbox_try_later(struct sandbox *s);
+
 static void sandbox_on_exited(void *arg, enum ctl_exit how, const char *why)
 {
 	struct sandbox *s = arg;
@@ -69,6 +73,8 @@ static void sandbox_on_exited(void *arg, enum ctl_exit how, const char *why)
 		sandbox_panic_reason(s, reason, sizeof reason);
 	snprintf(s->why, sizeof s->why, "%s%s", why, reason);
 	agent_close(&s->agent); /* whoever waits for an answer hears now */
+	if (s->starting.ready)
+		sandbox_fail(s, &(struct err){ 0 });
 	if (s->events.gone)
 		s->events.gone(s->events.arg, how, why);
 }
@@ -79,8 +85,10 @@ static void sandbox_on_stream(void *arg, uint64_t cookie, enum hv_stream_event e
 	bool closed = ev == HV_STREAM_CLOSED;
 
 	if (cookie == SANDBOX_COOKIE_AGENT) {
-		s->connect_state = closed ? (code ? code : -ECONNRESET) : 1;
-		if (closed && s->agent.conn)
+		s->is_connected = !closed;
+		if (s->starting.is_dialing)
+			(closed ? sandbox_try_later : sandbox_speak)(s);
+		else if (closed && s->agent.conn)
 			agent_close(&s->agent);
 	} else if (s->events.stream) {
 		s->events.stream(s->events.arg, cookie, ev, code);
@@ -109,7 +117,6 @@ static int sandbox_dial(struct sandbox *s, int *fd, struct err *e)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return err_set(e, -errno, "socketpair: %m");
-	s->connect_state = 0;
 	r = hv_connect(&s->vm, AGENT_PORT, pair[1], pair[1], false, SANDBOX_COOKIE_AGENT, &port,
 		       e);
 	close(pair[1]);
@@ -126,39 +133,6 @@ static int sandbox_ended(const struct sandbox *s, struct err *e)
 
 	sandbox_last_line(s, line, sizeof line);
 	return err_set(e, -ECONNRESET, "%s before it was ready; last on its console: %s", s->why, line);
-}
-
-/* A booting guest refuses connections, or does not answer, until its agent listens: try again. */
-static int sandbox_reach_booting(struct sandbox *s, struct err *e)
-{
-	uint64_t limit = clock_mono_ns() + SANDBOX_BOOT_LIMIT_S * NS_PER_S;
-	char line[160];
-	int fd, r;
-
-	while (clock_mono_ns() < limit) {
-		if ((r = sandbox_dial(s, &fd, e)) < 0)
-			return s->gone ? sandbox_ended(s, e) : r;
-		while (s->connect_state == 0 && !s->gone)
-			if ((r = loop_step(s->loop, -1)) < 0)
-				return err_set(e, r, "event loop: %s", strerror(-r));
-		if (s->connect_state == 1 && !s->gone)
-			return agent_open(&s->agent, s->loop, fd, e);
-		close(fd);
-		if (s->gone)
-			return sandbox_ended(s, e);
-		loop_step(s->loop, SANDBOX_RETRY_MS);
-	}
-	sandbox_last_line(s, line, sizeof line);
-	return err_set(e, -ETIMEDOUT, "the guest did not come up within %d s; last on its console: %s",
-		       SANDBOX_BOOT_LIMIT_S, line);
-}
-
-/* A clone's agent listens already: the request may follow the connection at once. */
-static int sandbox_reach_clone(struct sandbox *s, struct err *e)
-{
-	int fd, r = sandbox_dial(s, &fd, e);
-
-	return r < 0 ? r : agent_open(&s->agent, s->loop, fd, e);
 }
 
 /* The first disk of each kind goes into the drive for it, which a clone's driver knows already; others,
@@ -205,17 +179,54 @@ static unsigned sandbox_slots_to_bind(const struct sandbox *s, unsigned n, uint3
 	return k;
 }
 
+/* --- the way to a guest that is ready --------------------------------------------------------------- */
+
+static void sandbox_finish(struct sandbox *s, const struct err *e)
+{
+	struct sandbox_starting *g = &s->starting;
+	sandbox_ready_fn *ready = g->ready;
+
+	timer_stop(&g->retry);
+	if (g->fd >= 0)
+		close(take_fd(&g->fd));
+	g->is_dialing = false;
+	g->ready = NULL;
+	s->t.agent_answering = clock_mono_ns();
+	if (ready)
+		ready(g->arg, e);
+}
+
+static void sandbox_fail(struct sandbox *s, struct err *e)
+{
+	if (s->gone)
+		sandbox_ended(s, e);
+	sandbox_finish(s, e);
+}
+
+static void sandbox_on_created(void *arg, const struct ttrpc_result *res)
+{
+	struct sandbox *s = arg;
+	struct err e = { 0 };
+
+	if (res->code == TTRPC_OK) {
+		sandbox_finish(s, &e);
+		return;
+	}
+	err_set(&e, -EIO, "guest: %s", res->message);
+	sandbox_fail(s, &e);
+}
+
 /* Everything that makes this machine itself and not its template, applied by the agent in the order of
  * the message's fields, before any container exists. */
-static int sandbox_create_in_guest(struct sandbox *s, const struct sandbox_spec *spec, struct err *e)
+static int sandbox_ask_create(struct sandbox *s, struct err *e)
 {
+	const struct sandbox_spec *spec = s->starting.spec;
 	Grpc__CreateSandboxRequest rq = GRPC__CREATE_SANDBOX_REQUEST__INIT;
 	Grpc__SporeClone own = GRPC__SPORE_CLONE__INIT;
 	uint8_t entropy[SANDBOX_ENTROPY];
 	uint32_t slots[SANDBOX_MAX_DISKS];
 	uint8_t raw[16];
 	char machine_id[2 * sizeof raw + 1];
-	int r;
 
 	if (getrandom(entropy, sizeof entropy, 0) != (ssize_t)sizeof entropy ||
 	    getrandom(raw, sizeof raw, 0) != (ssize_t)sizeof raw)
@@ -232,10 +243,58 @@ static int sandbox_create_in_guest(struct sandbox *s, const struct sandbox_spec 
 	rq.sandbox_id = (char *)(uintptr_t)spec->id;
 	rq.hostname = (char *)(uintptr_t)(spec->hostname ? spec->hostname : spec->id);
 	rq.spore = &own;
-	r = agent_create_sandbox(&s->agent, &rq, e);
-	if (r < 0 && s->gone)
-		return sandbox_ended(s, e);
-	return r < 0 ? err_wrap(e, "guest") : 0;
+	agent_ask(&s->agent, "CreateSandbox", &rq, &grpc__empty__descriptor, AGENT_LIMIT_NS,
+		  sandbox_on_created, s);
+	return 0;
+}
+
+/* The stream to the agent is there, or is sure to come: speak. */
+static int sandbox_open_agent(struct sandbox *s, struct err *e)
+{
+	int r = agent_open(&s->agent, s->loop, take_fd(&s->starting.fd), e);
+
+	return r < 0 || !s->starting.spec ? r : sandbox_ask_create(s, e);
+}
+
+static void sandbox_speak(struct sandbox *s)
+{
+	struct err e = { 0 };
+
+	s->starting.is_dialing = false;
+	if (sandbox_open_agent(s, &e) < 0)
+		sandbox_fail(s, &e);
+	else if (!s->starting.spec) /* a template's guest is to hear nothing */
+		sandbox_finish(s, &e);
+}
+
+static void sandbox_retry(struct timer *t);
+
+/* A booting guest refuses connections, or does not answer, until its agent listens: try again. */
+static void sandbox_try_later(struct sandbox *s)
+{
+	struct sandbox_starting *g = &s->starting;
+	char line[160];
+	struct err e = { 0 };
+
+	if (g->fd >= 0)
+		close(take_fd(&g->fd));
+	if (clock_mono_ns() < g->limit_ns) {
+		timer_start(s->loop, &g->retry, clock_mono_ns() + SANDBOX_RETRY_MS * NS_PER_MS, sandbox_retry);
+		return;
+	}
+	sandbox_last_line(s, line, sizeof line);
+	err_set(&e, -ETIMEDOUT, "the guest did not come up within %d s; last on its console: %s",
+		SANDBOX_BOOT_LIMIT_S, line);
+	sandbox_finish(s, &e);
+}
+
+static void sandbox_retry(struct timer *t)
+{
+	struct sandbox *s = container_of(t, struct sandbox, starting.retry);
+	struct err e = { 0 };
+
+	if (sandbox_dial(s, &s->starting.fd, &e) < 0)
+		sandbox_fail(s, &e);
 }
 
 static int sandbox_restore(struct sandbox *s, const struct sandbox_spec *spec,
@@ -306,12 +365,32 @@ static int sandbox_make_machine(struct sandbox *s, const struct sandbox_spec *sp
 	return sandbox_boot(s, spec, &create, e);
 }
 
-int sandbox_start(struct sandbox *s, struct loop *l, const struct sandbox_spec *spec,
-		  const struct sandbox_events *ev, struct err *e)
+/* The machine runs: reach its agent. */
+static int sandbox_reach(struct sandbox *s, const struct sandbox_spec *spec, sandbox_ready_fn *ready,
+			 void *arg, struct err *e)
+{
+	struct sandbox_starting *g = &s->starting;
+	int r;
+
+	*g = (struct sandbox_starting){ .spec = spec, .fd = -1,
+					.limit_ns = clock_mono_ns() + SANDBOX_BOOT_LIMIT_S * NS_PER_S };
+	if ((r = sandbox_dial(s, &g->fd, e)) < 0)
+		return s->gone ? sandbox_ended(s, e) : r;
+	/* A clone's agent listens already: the request may follow the connection at once. */
+	if (s->is_clone && (r = sandbox_open_agent(s, e)) < 0)
+		return r;
+	g->is_dialing = !s->is_clone;
+	g->ready = ready;
+	g->arg = arg;
+	return 0;
+}
+
+int sandbox_begin(struct sandbox *s, struct loop *l, const struct sandbox_spec *spec,
+		  const struct sandbox_events *ev, sandbox_ready_fn *ready, void *arg, struct err *e)
 {
 	int r;
 
-	*s = (struct sandbox){ .vm.ctl_fd = -1, .console_fd = spec->console_fd,
+	*s = (struct sandbox){ .vm.ctl_fd = -1, .console_fd = spec->console_fd, .starting.fd = -1,
 			       .t.start = clock_mono_ns() };
 	if ((r = sandbox_spawn(s, l, ev, e)) < 0)
 		return r;
@@ -323,17 +402,48 @@ int sandbox_start(struct sandbox *s, struct loop *l, const struct sandbox_spec *
 		return r;
 	if (spec->listen_fd >= 0 && (r = hv_listen(&s->vm, spec->listen_fd, e)) < 0)
 		return err_wrap(e, "vsock socket");
-	r = s->is_clone ? sandbox_reach_clone(s, e) : sandbox_reach_booting(s, e);
-	if (r == 0)
-		r = sandbox_create_in_guest(s, spec, e);
-	s->t.agent_answering = clock_mono_ns();
-	return r;
+	return sandbox_reach(s, spec, ready, arg, e);
+}
+
+/* --- the same, waiting -------------------------------------------------------------------------------- */
+
+struct sandbox_wait {
+	bool over;
+	struct err *e;
+};
+
+static void sandbox_waited(void *arg, const struct err *e)
+{
+	struct sandbox_wait *w = arg;
+
+	w->over = true;
+	*w->e = *e;
+}
+
+static int sandbox_await(struct sandbox *s, struct sandbox_wait *w)
+{
+	int r = 0;
+
+	while (!w->over && (r = loop_step(s->loop, -1)) == 0)
+		;
+	return r < 0 ? err_set(w->e, r, "event loop: %s", strerror(-r)) : w->e->code;
+}
+
+int sandbox_start(struct sandbox *s, struct loop *l, const struct sandbox_spec *spec,
+		  const struct sandbox_events *ev, struct err *e)
+{
+	struct sandbox_wait w = { .e = e };
+	int r = sandbox_begin(s, l, spec, ev, sandbox_waited, &w, e);
+
+	return r < 0 ? r : sandbox_await(s, &w);
 }
 
 void sandbox_stop(struct sandbox *s)
 {
 	if (!s->loop)
 		return;
+	s->starting.ready = NULL;
+	timer_stop(&s->starting.retry);
 	agent_close(&s->agent);
 	hv_stop(&s->vm);
 }
@@ -344,16 +454,17 @@ int sandbox_boot_for_template(struct sandbox *s, struct loop *l, const struct ct
 	struct hv_spec hv = { .create = create, .kvm_fd = kvm_fd, .memory_fd = memory_fd,
 			      .console_fd = console_fd, .shared = true, .state_fd = -1, .warm_fd = -1,
 			      .run = true };
+	struct sandbox_wait w = { .e = e };
 	int r;
 
-	*s = (struct sandbox){ .vm.ctl_fd = -1, .console_fd = console_fd };
+	*s = (struct sandbox){ .vm.ctl_fd = -1, .console_fd = console_fd, .starting.fd = -1 };
 	if ((r = sandbox_spawn(s, l, NULL, e)) < 0 || (r = hv_create(&s->vm, &hv, e)) < 0 ||
-	    (r = sandbox_reach_booting(s, e)) < 0)
+	    (r = sandbox_reach(s, NULL, sandbox_waited, &w, e)) < 0 || (r = sandbox_await(s, &w)) < 0)
 		return r;
-	r = agent_check(&s->agent, AGENT_TIMEOUT_S * NS_PER_S, e);
+	r = agent_check(&s->agent, AGENT_LIMIT_NS, e);
 	agent_close(&s->agent);
 	/* The guest is to have forgotten us before it is saved. */
-	while (r == 0 && s->connect_state == 1 && !s->gone)
+	while (r == 0 && s->is_connected && !s->gone)
 		r = loop_step(l, -1);
 	return s->gone ? sandbox_ended(s, e) : r;
 }

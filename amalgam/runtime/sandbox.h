@@ -42,6 +42,20 @@ struct sandbox_events {
 	void *arg;
 };
 
+/* The guest is ready for containers (e->code is 0), or will never be. */
+typedef void sandbox_ready_fn(void *arg, const struct err *e);
+
+/* What is known only until then. */
+struct sandbox_starting {
+	const struct sandbox_spec *spec; /* NULL: for a template */
+	int fd;            /* our end of the stream to the agent, until it is spoken over; else -1 */
+	bool is_dialing;   /* its guest boots, and may refuse it */
+	uint64_t limit_ns; /* when to give up */
+	struct timer retry;
+	sandbox_ready_fn *ready; /* NULL: nobody waits, any more or yet */
+	void *arg;
+};
+
 struct sandbox {
 	struct loop *loop;
 	struct hv_vm vm;
@@ -53,11 +67,18 @@ struct sandbox {
 	bool gone;
 	char why[256];       /* how the machine ended */
 	enum ctl_exit how;
-	int connect_state;   /* of the agent's stream: 0 pending, 1 open, -errno */
+	bool is_connected;   /* the guest has accepted the agent's stream */
+	struct sandbox_starting starting;
 	struct sandbox_times t;
 	char no_template[160]; /* why it was booted although a template was wanted */
 };
 
+/* Begin. When this returns 0 the machine runs, and ready() comes later, once, from the loop; spec and
+ * what it points to must last until then. */
+INTERNAL MUST_USE int sandbox_begin(struct sandbox *s, struct loop *l, const struct sandbox_spec *spec,
+				    const struct sandbox_events *ev, sandbox_ready_fn *ready, void *arg,
+				    struct err *e);
+/* The same, running the loop until it is ready. */
 INTERNAL MUST_USE int sandbox_start(struct sandbox *s, struct loop *l,
 				    const struct sandbox_spec *spec,
 				    const struct sandbox_events *ev, struct err *e);
