@@ -64,6 +64,9 @@
 #include "vmm/jail/jail.c"        /* everything else it gives up                          */
 #include "vmm/vmm.c"              /* the machine process: serve the control socket        */
 
+/* What of the host a sandbox gets. */
+#include "amalgam/resource/share.c" /* a directory or file, as a detached mount             */
+
 /* One interface to machines. */
 #include "amalgam/hv/hv_builtin.c"
 

@@ -13,14 +13,16 @@
 #include "amalgam/base/err.h"
 #include "vmm/layout.h"
 
-/* Slots with a fixed use. The two drives are empty until CTL_ATTACH_BLK puts a disk in: a template
- * is saved with their drivers bound. The rest are empty windows for hot-plug. */
+/* Slots with a fixed use. The two drives are empty until CTL_ATTACH_BLK puts a disk in, and the file
+ * system until CTL_SHARE_ADD: a template is saved with their drivers bound. The rest are empty windows
+ * for hot-plug. */
 enum ctl_slot {
 	CTL_SLOT_VSOCK,
 	CTL_SLOT_RNG,
 	CTL_SLOT_BALLOON,
 	CTL_SLOT_DRIVE,    /* a writable disk */
 	CTL_SLOT_DRIVE_RO, /* a read-only one */
+	CTL_SLOT_SHARE,    /* virtio-fs, tag CTL_SHARE_TAG: each share is a name at its top */
 	CTL_SLOT_FREE,     /* first of the others */
 };
 
@@ -39,6 +41,11 @@ enum ctl_op {
 	CTL_LISTEN,     /* fds[0] = listening Unix socket for hybrid CONNECT */
 	CTL_BALLOON,    /* ask the guest to give up `value` MiB */
 	CTL_STOP,       /* end the process */
+	CTL_SHARE_ADD,  /* show fds[0], the O_PATH root of a detached mount (a directory or a file), to
+			   the guest as `name`. Needs vmm_options.serves_files: else -ENOTSUP.
+			   -EEXIST: the name is taken */
+	CTL_SHARE_REMOVE, /* and take it away; the guest gets errors for what it still holds of it.
+			     -ENOENT: no such name */
 	CTL_EVENT = 100, /* VMM -> supervisor */
 };
 
@@ -51,6 +58,9 @@ enum ctl_op {
 #define CTL_F_TRACK   32u /* keep account of the pages that the guest writes, for CTL_CHANGED */
 /* CTL_ATTACH_BLK flags. */
 #define CTL_F_READONLY 1u
+/* CTL_SHARE_ADD flags. */
+#define CTL_F_SHARE_READONLY 1u
+#define CTL_F_SHARE_PRIVATE  2u /* nobody else writes to it meanwhile: the guest may cache all it likes */
 /* CTL_CONNECT flags: which descriptors follow. One that serves both ways is sent once with both. */
 #define CTL_F_IN  1u /* the VMM reads it and sends to the guest */
 #define CTL_F_OUT 2u /* the VMM writes to it what the guest sends */
@@ -58,6 +68,8 @@ enum ctl_op {
 #define CTL_F_FIRST 4u /* tell CTL_EV_FIRST */
 
 #define CTL_FINGERPRINT 32
+#define CTL_SHARE_TAG   "spore"
+#define CTL_SHARE_NAME  64 /* bytes of a share's name with its NUL; one component of a path */
 
 struct ctl_create {
 	uint64_t mem_bytes;
@@ -75,6 +87,7 @@ struct ctl_request {
 	uint32_t slot;  /* ATTACH, DETACH */
 	uint32_t port;  /* CONNECT: guest port */
 	uint64_t value; /* BALLOON: MiB; CONNECT: caller's cookie, returned in the event */
+	char name[CTL_SHARE_NAME]; /* SHARE_ADD, SHARE_REMOVE */
 	struct ctl_create create;
 };
 
@@ -126,9 +139,25 @@ struct ctl_image {
 	size_t initrd_bytes;
 };
 
+/* What the process is besides a machine. All zero is allowed and is the fastest. */
+struct vmm_options {
+	/* Host directories may be shared with the guest (CTL_SHARE_ADD): the process gets threads that
+	 * keep the capabilities of a file server (jail.h). */
+	bool serves_files;
+	/* Be in this network namespace (setns(2)), > 0, or in a new empty one; 0: in the caller's. A
+	 * machine makes no sockets: it is there to be found, and for descriptors bound to it. */
+	int netns_fd;
+	bool new_netns;
+	/* cgroup.procs files, open for writing (a version 1 host has one for each hierarchy): the process
+	 * joins each before it does anything else, so all it ever allocates is accounted there. */
+	const int *cgroup_procs;
+	unsigned ncgroup_procs;
+};
+
 /* In the child that `parent` has just forked: jail the process (jail.h) with root_fd, an empty
- * directory, as its root, then serve ctl_fd until it closes. Never returns. */
-INTERNAL NORETURN void vmm_start(pid_t parent, int root_fd, int ctl_fd, const struct ctl_image *image);
+ * directory, as its root, then serve ctl_fd until it closes. opt NULL: none. Never returns. */
+INTERNAL NORETURN void vmm_start(pid_t parent, int root_fd, int ctl_fd, const struct ctl_image *image,
+				 const struct vmm_options *opt);
 
 /* Can this /dev/kvm run a guest with an operating system in it? Some offer the interface and cannot:
  * runs a guest of a few instructions whose system call must arrive in ring 0. About a millisecond.

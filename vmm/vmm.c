@@ -1,6 +1,7 @@
 #include "vmm/vmm.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -240,7 +241,23 @@ static void vmm_on_trap(int nr)
 		_exit(2);
 }
 
-void vmm_start(pid_t parent, int root_fd, int ctl_fd, const struct ctl_image *image)
+/* Where the process belongs, before it allocates anything that is accounted there. */
+static int vmm_join(const struct vmm_options *opt, struct err *e)
+{
+	for (unsigned i = 0; i < opt->ncgroup_procs; i++) {
+		int r = fd_write_full(opt->cgroup_procs[i], "0", 1);
+		if (r < 0)
+			return err_set(e, r, "join cgroup: %s", strerror(-r));
+	}
+	if (opt->netns_fd > 0 && setns(opt->netns_fd, CLONE_NEWNET) < 0)
+		return err_set(e, -errno, "join network namespace: %m");
+	if (opt->new_netns && unshare(CLONE_NEWNET) < 0)
+		return err_set(e, -errno, "new network namespace: %m");
+	return 0;
+}
+
+void vmm_start(pid_t parent, int root_fd, int ctl_fd, const struct ctl_image *image,
+	       const struct vmm_options *opt)
 {
 	static struct vmm m; /* one machine per process; too large for a stack */
 	struct jail_spec jail = { .root_fd = root_fd, .ctl_fd = ctl_fd, .parent = parent,
@@ -255,7 +272,7 @@ void vmm_start(pid_t parent, int root_fd, int ctl_fd, const struct ctl_image *im
 	signal(SIGPIPE, SIG_IGN);
 	vcpu_setup_signals();
 	log_setup(-1, LOG_WARN);
-	if (jail_enter(&jail, &e) < 0)
+	if ((opt && vmm_join(opt, &e) < 0) || jail_enter(&jail, &e) < 0)
 		vmm_refuse(ctl_fd, &e);
 	if (vmm_init(&m, JAIL_CTL_FD, image) < 0)
 		_exit(1);

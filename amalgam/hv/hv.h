@@ -37,8 +37,9 @@ struct hv_vm {
 	struct hv_callbacks cb;
 };
 
-/* Fork the machine process; it jails itself and waits. The embedded kernel is inherited. */
-INTERNAL MUST_USE int hv_spawn(struct hv_vm *vm, struct err *e);
+/* Fork the machine process; it jails itself and waits. The embedded kernel is inherited. opt NULL: no
+ * options; its descriptors stay the caller's. What of them fails is told by the first request. */
+INTERNAL MUST_USE int hv_spawn(struct hv_vm *vm, const struct vmm_options *opt, struct err *e);
 
 /* From here on events are delivered on l. */
 INTERNAL MUST_USE int hv_watch(struct hv_vm *vm, struct loop *l, const struct hv_callbacks *cb,
@@ -71,6 +72,13 @@ INTERNAL MUST_USE int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_f
 				 bool tell_first, uint64_t cookie, uint32_t *host_port,
 				 struct err *e);
 INTERNAL MUST_USE int hv_listen(struct hv_vm *vm, int listen_fd, struct err *e);
+
+/* Show root_fd, the root of a detached mount (resource/share.h), to the guest as `name` at the top of
+ * the file system with tag CTL_SHARE_TAG; flags CTL_F_SHARE_*. The machine needs
+ * vmm_options.serves_files. Ends by remove, or with the machine. */
+INTERNAL MUST_USE int hv_share_add(struct hv_vm *vm, const char *name, int root_fd, unsigned flags,
+				   struct err *e);
+INTERNAL int hv_share_remove(struct hv_vm *vm, const char *name, struct err *e);
 
 /* Kill the process, reap it, release everything. Safe on a zeroed or half-made hv_vm. */
 INTERNAL void hv_stop(struct hv_vm *vm);

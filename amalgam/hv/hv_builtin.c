@@ -43,7 +43,7 @@ static int hv_empty_root(struct err *e)
 	return fd;
 }
 
-int hv_spawn(struct hv_vm *vm, struct err *e)
+int hv_spawn(struct hv_vm *vm, const struct vmm_options *opt, struct err *e)
 {
 	const struct timeval limit = { .tv_sec = HV_ANSWER_LIMIT_S };
 	pid_t pid, self = getpid();
@@ -60,7 +60,7 @@ int hv_spawn(struct hv_vm *vm, struct err *e)
 	pid = fork();
 	if (pid == 0) {
 		close(pair[0]);
-		vmm_start(self, root_fd, pair[1], hv_image());
+		vmm_start(self, root_fd, pair[1], hv_image(), opt);
 	}
 	close(root_fd);
 	close(pair[1]);
@@ -303,6 +303,30 @@ int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd, boo
 int hv_listen(struct hv_vm *vm, int listen_fd, struct err *e)
 {
 	return hv_request(vm, &(struct ctl_request){ .op = CTL_LISTEN }, &listen_fd, 1, NULL, e);
+}
+
+static int hv_share_name(struct ctl_request *rq, const char *name, struct err *e)
+{
+	if (strlen(name) >= sizeof rq->name)
+		return err_set(e, -ENAMETOOLONG, "share \"%s\": name too long", name);
+	memcpy(rq->name, name, strlen(name) + 1);
+	return 0;
+}
+
+int hv_share_add(struct hv_vm *vm, const char *name, int root_fd, unsigned flags, struct err *e)
+{
+	struct ctl_request rq = { .op = CTL_SHARE_ADD, .flags = flags };
+	int r = hv_share_name(&rq, name, e);
+
+	return r < 0 ? r : hv_request(vm, &rq, &root_fd, 1, NULL, e);
+}
+
+int hv_share_remove(struct hv_vm *vm, const char *name, struct err *e)
+{
+	struct ctl_request rq = { .op = CTL_SHARE_REMOVE };
+	int r = hv_share_name(&rq, name, e);
+
+	return r < 0 ? r : hv_request(vm, &rq, NULL, 0, NULL, e);
 }
 
 void hv_stop(struct hv_vm *vm)

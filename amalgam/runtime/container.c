@@ -100,6 +100,21 @@ static int container_connect(struct container *c, const struct container_stdio *
 	return 0;
 }
 
+/* What the agent is to mount as the root; source is room for its name. */
+static void container_storage(Grpc__Storage *st, const struct container_rootfs *rootfs, char **options,
+			      char source[32])
+{
+	static char ro[] = "ro", rw[] = "rw";
+
+	snprintf(source, 32, "slot:%u", rootfs->slot);
+	options[0] = rootfs->read_only ? ro : rw;
+	st->driver = (char *)(uintptr_t)(rootfs->share ? "share" : "mmioblk");
+	st->source = rootfs->share ? (char *)(uintptr_t)rootfs->share : source;
+	st->fstype = (char *)(uintptr_t)(rootfs->share ? "" : rootfs->fstype);
+	st->options = options;
+	st->n_options = 1;
+}
+
 static int container_create(struct container *c, Grpc__Spec *spec,
 			    const struct container_rootfs *rootfs, struct err *e)
 {
@@ -110,13 +125,7 @@ static int container_create(struct container *c, Grpc__Spec *spec,
 	AUTO_FREE char *where = mem_printf(CONTAINER_ROOTFS, c->id);
 	char source[32], *options[1];
 
-	snprintf(source, sizeof source, "slot:%u", rootfs->slot);
-	options[0] = rootfs->read_only ? "ro" : "rw";
-	disk.driver = "mmioblk";
-	disk.source = source;
-	disk.fstype = (char *)(uintptr_t)rootfs->fstype;
-	disk.options = options;
-	disk.n_options = 1;
+	container_storage(&disk, rootfs, options, source);
 	disk.mount_point = where;
 	if (!spec->root)
 		return err_set(e, -EINVAL, "config.json: root: missing");

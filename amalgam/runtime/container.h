@@ -26,8 +26,9 @@ struct container {
 	void *arg;
 };
 
-/* What the root filesystem is. */
+/* What the root filesystem is: a share, or a disk. */
 struct container_rootfs {
+	const char *share;  /* name of a share that is a directory; NULL: the disk in */
 	unsigned slot;
 	const char *fstype; /* "ext4", "erofs" */
 	bool read_only;

@@ -95,16 +95,22 @@ static void sandbox_on_stream(void *arg, uint64_t cookie, enum hv_stream_event e
 	}
 }
 
-static int sandbox_spawn(struct sandbox *s, struct loop *l, const struct sandbox_events *ev,
-			 struct err *e)
+/* spec NULL: nothing but a machine is asked for. */
+static int sandbox_spawn(struct sandbox *s, struct loop *l, const struct sandbox_spec *spec,
+			 const struct sandbox_events *ev, struct err *e)
 {
 	const struct hv_callbacks cb = { sandbox_on_exited, sandbox_on_stream, s };
+	struct vmm_options opt = { 0 };
 	int r;
 
 	s->loop = l;
 	if (ev)
 		s->events = *ev;
-	if ((r = hv_spawn(&s->vm, e)) < 0)
+	if (spec && spec->process)
+		opt = *spec->process;
+	if (spec && spec->nshares)
+		opt.serves_files = true;
+	if ((r = hv_spawn(&s->vm, &opt, e)) < 0)
 		return err_wrap(e, "machine process");
 	return hv_watch(&s->vm, l, &cb, e);
 }
@@ -164,6 +170,30 @@ static int sandbox_attach_disks(struct sandbox *s, const struct sandbox_spec *sp
 		int r = sandbox_attach_disk(s, &spec->disks[i], &used, &s->slot[i], e);
 		if (r < 0)
 			return err_wrap(e, "disk %u", i);
+	}
+	return 0;
+}
+
+int sandbox_share_add(struct sandbox *s, const struct sandbox_share *share, struct err *e)
+{
+	int r = hv_share_add(&s->vm, share->name, share->fd, share->flags, e);
+
+	return r < 0 ? err_wrap(e, "share \"%s\"", share->name) : 0;
+}
+
+ONLY_TESTED int sandbox_share_remove(struct sandbox *s, const char *name, struct err *e)
+{
+	int r = hv_share_remove(&s->vm, name, e);
+
+	return r < 0 ? err_wrap(e, "share \"%s\"", name) : 0;
+}
+
+static int sandbox_add_shares(struct sandbox *s, const struct sandbox_spec *spec, struct err *e)
+{
+	for (unsigned i = 0; i < spec->nshares; i++) {
+		int r = sandbox_share_add(s, &spec->shares[i], e);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -358,7 +388,7 @@ static int sandbox_make_machine(struct sandbox *s, const struct sandbox_spec *sp
 		if (r != -ENOENT) { /* the half-made machine is of no use */
 			hv_stop(&s->vm);
 			s->gone = false;
-			if ((r = sandbox_spawn(s, s->loop, ev, e)) < 0)
+			if ((r = sandbox_spawn(s, s->loop, spec, ev, e)) < 0)
 				return r;
 		}
 	}
@@ -392,13 +422,13 @@ int sandbox_begin(struct sandbox *s, struct loop *l, const struct sandbox_spec *
 
 	*s = (struct sandbox){ .vm.ctl_fd = -1, .console_fd = spec->console_fd, .starting.fd = -1,
 			       .t.start = clock_mono_ns() };
-	if ((r = sandbox_spawn(s, l, ev, e)) < 0)
+	if ((r = sandbox_spawn(s, l, spec, ev, e)) < 0)
 		return r;
 	s->t.vmm_ready = clock_mono_ns();
 	if ((r = sandbox_make_machine(s, spec, ev, e)) < 0)
 		return r;
 	s->t.state_loaded = clock_mono_ns();
-	if ((r = sandbox_attach_disks(s, spec, e)) < 0)
+	if ((r = sandbox_attach_disks(s, spec, e)) < 0 || (r = sandbox_add_shares(s, spec, e)) < 0)
 		return r;
 	if (spec->listen_fd >= 0 && (r = hv_listen(&s->vm, spec->listen_fd, e)) < 0)
 		return err_wrap(e, "vsock socket");
@@ -458,7 +488,7 @@ int sandbox_boot_for_template(struct sandbox *s, struct loop *l, const struct ct
 	int r;
 
 	*s = (struct sandbox){ .vm.ctl_fd = -1, .console_fd = console_fd, .starting.fd = -1 };
-	if ((r = sandbox_spawn(s, l, NULL, e)) < 0 || (r = hv_create(&s->vm, &hv, e)) < 0 ||
+	if ((r = sandbox_spawn(s, l, NULL, NULL, e)) < 0 || (r = hv_create(&s->vm, &hv, e)) < 0 ||
 	    (r = sandbox_reach(s, NULL, sandbox_waited, &w, e)) < 0 || (r = sandbox_await(s, &w)) < 0)
 		return r;
 	r = agent_check(&s->agent, AGENT_LIMIT_NS, e);

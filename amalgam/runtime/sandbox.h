@@ -16,6 +16,17 @@ struct sandbox_disk {
 	bool read_only;
 };
 
+/* A host directory, or file, that the guest sees as GUEST_SHARE_DIR/name. */
+struct sandbox_share {
+	const char *name; /* letters, digits, '.', '_', '-'; shorter than CTL_SHARE_NAME */
+	int fd;           /* from share_open(); borrowed until sandbox_start() returns */
+	unsigned flags;   /* CTL_F_SHARE_* */
+};
+
+/* Where the agent has mounted the tag CTL_SHARE_TAG: a share's name below it is a bind mount's source
+ * in a container's specification (PROTOCOL.agent, section 3). */
+#define GUEST_SHARE_DIR "/run/spore/share"
+
 struct sandbox_spec {
 	const char *id;
 	const char *hostname; /* NULL = the id */
@@ -28,6 +39,11 @@ struct sandbox_spec {
 	int listen_fd;  /* hybrid vsock socket, borrowed; -1 = none */
 	const struct sandbox_disk *disks;
 	unsigned ndisks; /* at most SANDBOX_MAX_DISKS */
+	const struct sandbox_share *shares; /* there before the agent is asked for anything */
+	unsigned nshares;
+	/* Of the machine process, borrowed until sandbox_start() returns; NULL = none. serves_files is
+	 * understood when there are shares, and must be set if there will be. */
+	const struct vmm_options *process;
 };
 
 /* When things happened, monotonic ns; 0 = not yet. */
@@ -83,6 +99,12 @@ INTERNAL MUST_USE int sandbox_start(struct sandbox *s, struct loop *l,
 				    const struct sandbox_spec *spec,
 				    const struct sandbox_events *ev, struct err *e);
 INTERNAL void sandbox_stop(struct sandbox *s);
+
+/* One more share, or one less. Remove it after the containers that use it: RemoveContainer has unmounted
+ * it when it answers. */
+INTERNAL MUST_USE int sandbox_share_add(struct sandbox *s, const struct sandbox_share *share,
+					struct err *e);
+INTERNAL int sandbox_share_remove(struct sandbox *s, const char *name, struct err *e);
 
 /* Boot a machine for a template and wait for its agent, then come to rest: no connection left, nothing
  * in flight. Used by template.c. */

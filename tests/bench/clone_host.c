@@ -162,7 +162,7 @@ static void bench_make(const char *dir)
 	bench_must("pipe", pipe2(console, O_CLOEXEC));
 	bench_must("memory file", ftruncate(memory, (off_t)BENCH_MEM));
 	spec.console_fd = console[1];
-	if (hv_spawn(&vm, &e) < 0 || hv_create(&vm, &spec, &e) < 0)
+	if (hv_spawn(&vm, NULL, &e) < 0 || hv_create(&vm, &spec, &e) < 0)
 		bench_err(&e);
 	bench_wait_line(console[0]);
 	if (hv_pause(&vm, &e) < 0)
@@ -502,7 +502,7 @@ static void clone_start(struct hv_vm *vm, const char *dir, int console)
 				.run = true };
 	struct err e = { 0 };
 
-	if (hv_spawn(vm, &e) < 0 || hv_create(vm, &spec, &e) < 0)
+	if (hv_spawn(vm, NULL, &e) < 0 || hv_create(vm, &spec, &e) < 0)
 		bench_err(&e);
 	close(spec.kvm_fd);
 	close(spec.memory_fd);

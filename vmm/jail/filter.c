@@ -1,7 +1,8 @@
-/* filter.c - the VMM's system call allow-list, and the BPF program made from it.
+/* filter.c - the VMM's system call allow-lists, and the BPF programs made from them.
  *
- * One table for all threads of the process. Anything not in it is SIGSYS: the number is reported to
- * the supervisor as the process's last word, and it ends. seccomp(2);
+ * One table for the threads that run the machine, one for those that serve files; both are per thread.
+ * Anything not in it is SIGSYS: the number is reported to the supervisor as the process's last word,
+ * and it ends. seccomp(2);
  * Documentation/userspace-api/seccomp_filter.rst. */
 #include "vmm/jail/jail.h"
 
@@ -14,9 +15,12 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#define JAIL_FACCESSAT2 439 /* Linux 5.8; not every libc names it */
+
 enum jail_rule {
 	JAIL_ANY,      /* whatever the arguments */
 	JAIL_IOCTL,    /* argument 1 is one of jail_ioctls */
+	JAIL_IRQ,      /* argument 1 is the ioctl that interrupts the guest */
 	JAIL_NO_EXEC,  /* argument 2 has no PROT_EXEC */
 	JAIL_THREAD,   /* argument 0 has CLONE_THREAD: threads, never a process */
 	JAIL_RULES,
@@ -25,6 +29,11 @@ enum jail_rule {
 struct jail_call {
 	int nr;
 	enum jail_rule rule;
+};
+
+struct jail_table {
+	const struct jail_call *call;
+	unsigned n;
 };
 
 /* In the order of their numbers (arch/x86/entry/syscalls/syscall_64.tbl): the filter searches by halves. */
@@ -82,6 +91,96 @@ static const struct jail_call jail_calls[] = {
 	{ SYS_preadv2, JAIL_ANY },
 	{ SYS_pwritev2, JAIL_ANY },
 };
+
+static const struct jail_table jail_machine = { jail_calls, ARRAY_LEN(jail_calls) };
+
+/* What a file server does, always relative to a descriptor: the root is empty, a share's mount ends at
+ * its root. No call that changes who the thread is, but for setfsuid and setfsgid, which decide whose
+ * the new files are; none that makes a descriptor from a handle, a mount, a socket, a process. */
+static const struct jail_call jail_file_calls[] = {
+	{ SYS_read, JAIL_ANY },
+	{ SYS_write, JAIL_ANY },
+	{ SYS_close, JAIL_ANY },
+	{ SYS_fstat, JAIL_ANY },
+	{ SYS_poll, JAIL_ANY },
+	{ SYS_lseek, JAIL_ANY },
+	{ SYS_mmap, JAIL_NO_EXEC },
+	{ SYS_mprotect, JAIL_NO_EXEC },
+	{ SYS_munmap, JAIL_ANY },
+	{ SYS_brk, JAIL_ANY },
+	{ SYS_rt_sigprocmask, JAIL_ANY },
+	{ SYS_rt_sigreturn, JAIL_ANY },
+	{ SYS_ioctl, JAIL_IRQ },
+	{ SYS_pread64, JAIL_ANY },
+	{ SYS_pwrite64, JAIL_ANY },
+	{ SYS_readv, JAIL_ANY },
+	{ SYS_writev, JAIL_ANY },
+	{ SYS_sched_yield, JAIL_ANY },
+	{ SYS_mremap, JAIL_ANY },
+	{ SYS_madvise, JAIL_ANY },
+	{ SYS_getpid, JAIL_ANY },
+	{ SYS_sendmsg, JAIL_ANY }, /* the last word about a call that is not here */
+	{ SYS_clone, JAIL_THREAD },
+	{ SYS_exit, JAIL_ANY },
+	{ SYS_fcntl, JAIL_ANY },
+	{ SYS_flock, JAIL_ANY },
+	{ SYS_fsync, JAIL_ANY },
+	{ SYS_fdatasync, JAIL_ANY },
+	{ SYS_ftruncate, JAIL_ANY },
+	{ SYS_fchdir, JAIL_ANY }, /* of this thread: extended attributes have no *at() before 6.13 */
+	{ SYS_fchmod, JAIL_ANY },
+	{ SYS_fchown, JAIL_ANY },
+	{ SYS_setfsuid, JAIL_ANY },
+	{ SYS_setfsgid, JAIL_ANY },
+	{ SYS_gettid, JAIL_ANY },
+	{ SYS_fstatfs, JAIL_ANY },
+	{ SYS_setxattr, JAIL_ANY },
+	{ SYS_lsetxattr, JAIL_ANY },
+	{ SYS_fsetxattr, JAIL_ANY },
+	{ SYS_getxattr, JAIL_ANY },
+	{ SYS_lgetxattr, JAIL_ANY },
+	{ SYS_fgetxattr, JAIL_ANY },
+	{ SYS_listxattr, JAIL_ANY },
+	{ SYS_llistxattr, JAIL_ANY },
+	{ SYS_flistxattr, JAIL_ANY },
+	{ SYS_removexattr, JAIL_ANY },
+	{ SYS_lremovexattr, JAIL_ANY },
+	{ SYS_fremovexattr, JAIL_ANY },
+	{ SYS_tkill, JAIL_ANY },
+	{ SYS_futex, JAIL_ANY },
+	{ SYS_getdents64, JAIL_ANY },
+	{ SYS_restart_syscall, JAIL_ANY },
+	{ SYS_clock_gettime, JAIL_ANY },
+	{ SYS_exit_group, JAIL_ANY },
+	{ SYS_openat, JAIL_ANY },
+	{ SYS_mkdirat, JAIL_ANY },
+	{ SYS_mknodat, JAIL_ANY },
+	{ SYS_fchownat, JAIL_ANY },
+	{ SYS_newfstatat, JAIL_ANY },
+	{ SYS_unlinkat, JAIL_ANY },
+	{ SYS_renameat, JAIL_ANY },
+	{ SYS_linkat, JAIL_ANY },
+	{ SYS_symlinkat, JAIL_ANY },
+	{ SYS_readlinkat, JAIL_ANY },
+	{ SYS_fchmodat, JAIL_ANY },
+	{ SYS_faccessat, JAIL_ANY },
+	{ SYS_set_robust_list, JAIL_ANY },
+	{ SYS_utimensat, JAIL_ANY },
+	{ SYS_fallocate, JAIL_ANY },
+	{ SYS_preadv, JAIL_ANY },
+	{ SYS_pwritev, JAIL_ANY },
+	{ SYS_syncfs, JAIL_ANY },
+	{ SYS_renameat2, JAIL_ANY },
+	{ SYS_getrandom, JAIL_ANY },
+	{ SYS_copy_file_range, JAIL_ANY },
+	{ SYS_preadv2, JAIL_ANY },
+	{ SYS_pwritev2, JAIL_ANY },
+	{ SYS_statx, JAIL_ANY },
+	{ SYS_openat2, JAIL_ANY },
+	{ JAIL_FACCESSAT2, JAIL_ANY },
+};
+
+static const struct jail_table jail_files = { jail_file_calls, ARRAY_LEN(jail_file_calls) };
 
 /* linux/fs.h, spelled here so that its macros stay out of everybody's way. */
 #define JAIL_BLKGETSIZE64 0x80081272u
@@ -191,6 +290,9 @@ static unsigned jail_emit_rule(struct jail_program *p, enum jail_rule rule, unsi
 		for (unsigned i = ARRAY_LEN(jail_ioctls); i-- > 0;)
 			to = jail_jump(p, BPF_JEQ, jail_ioctls[i], allow, to);
 		return jail_load(p, JAIL_ARG(1));
+	case JAIL_IRQ:
+		jail_jump(p, BPF_JEQ, KVM_SIGNAL_MSI, allow, trap);
+		return jail_load(p, JAIL_ARG(1));
 	case JAIL_NO_EXEC:
 		jail_jump(p, BPF_JSET, PROT_EXEC, trap, allow);
 		return jail_load(p, JAIL_ARG(2));
@@ -218,7 +320,15 @@ static unsigned jail_search(struct jail_program *p, const struct jail_call *call
 	return to;
 }
 
-static void jail_build(struct jail_program *p)
+static bool jail_has_rule(const struct jail_table *t, enum jail_rule rule)
+{
+	for (unsigned i = 0; i < t->n; i++)
+		if (t->call[i].rule == rule)
+			return true;
+	return false;
+}
+
+static void jail_build(struct jail_program *p, const struct jail_table *t)
 {
 	unsigned rule[JAIL_RULES], allow, trap, kill, start;
 
@@ -227,8 +337,8 @@ static void jail_build(struct jail_program *p)
 	trap = jail_return(p, SECCOMP_RET_TRAP);
 	allow = jail_return(p, SECCOMP_RET_ALLOW);
 	for (unsigned i = 0; i < JAIL_RULES; i++)
-		rule[i] = jail_emit_rule(p, i, allow, trap);
-	jail_search(p, jail_calls, ARRAY_LEN(jail_calls), rule, trap);
+		rule[i] = jail_has_rule(t, i) ? jail_emit_rule(p, i, allow, trap) : trap;
+	jail_search(p, t->call, t->n, rule, trap);
 	start = jail_load(p, offsetof(struct seccomp_data, nr));
 	jail_jump(p, BPF_JEQ, AUDIT_ARCH_X86_64, start, kill);
 	jail_load(p, offsetof(struct seccomp_data, arch));
@@ -245,15 +355,20 @@ static void jail_on_trap(int sig, siginfo_t *info, void *context)
 	_exit(128 + SIGSYS);
 }
 
-int jail_install_filter(void (*on_trap)(int nr), struct err *e)
+void jail_setup_trap(void (*on_trap)(int nr))
 {
 	struct sigaction sa = { .sa_sigaction = jail_on_trap, .sa_flags = SA_SIGINFO };
-	struct jail_program p;
-	struct sock_fprog prog;
 
 	jail_trap_hook = on_trap;
 	sigaction(SIGSYS, &sa, NULL);
-	jail_build(&p);
+}
+
+int jail_install_filter(enum jail_who who, struct err *e)
+{
+	struct jail_program p;
+	struct sock_fprog prog;
+
+	jail_build(&p, who == JAIL_FILES ? &jail_files : &jail_machine);
 	prog.filter = p.insn + p.first;
 	prog.len = (unsigned short)(JAIL_MAX_INSNS - p.first);
 	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)

@@ -4,7 +4,12 @@
  * no new privileges, no core dumps, its own session, and a system call allow-list (filter.c) that has
  * no way to open a file or make a socket. What it works with came over the control socket. It dies
  * with the thread that forked it (prctl(2), PR_SET_PDEATHSIG), whether or not it reads its control
- * socket: a supervisor with several threads must fork it from one that stays. */
+ * socket: a supervisor with several threads must fork it from one that stays.
+ *
+ * A process that serves files has threads besides, which keep the capabilities of a file server and a
+ * longer allow-list, and share everything else: the same uid, the same empty root. Whoever takes over
+ * any thread has their power, so what matters is what that power reaches: detached mounts that were
+ * passed in (resource/share.h), and this process's own descriptors. */
 #pragma once
 
 #include <sys/types.h>
@@ -21,13 +26,27 @@ struct jail_spec {
 	/* Told the number of a system call that is not allowed, from the signal handler; the process ends
 	 * when it returns. May only make calls that are. */
 	void (*on_trap)(int nr);
+	/* NULL: no files are served. Else called when root and limits are in place and the process is
+	 * otherwise still what it was, to start a thread that calls jail_enter_files(). proc_fd: a
+	 * detached mount of /proc/<pid>/fd, in which "17" is what descriptor 17 refers to and `..` leads
+	 * nowhere; taken. */
+	int (*start_files)(void *arg, int proc_fd, struct err *e);
+	void *arg;
 };
 
 /* Where the control socket is afterwards. */
 #define JAIL_CTL_FD 3
 
-/* In the child, once, before any thread. On failure the caller must exit. */
+/* In the child, once, before any thread but those of start_files. On failure the caller must exit. */
 INTERNAL MUST_USE int jail_enter(const struct jail_spec *spec, struct err *e);
 
-/* filter.c: install the allow-list for this and all later threads. */
-INTERNAL MUST_USE int jail_install_filter(void (*on_trap)(int nr), struct err *e);
+/* In a file thread, before it serves: afterwards its user is the jail's and cannot change, it holds
+ * JAIL_FILE_CAPS (jail.c) and no way to more, its fsuid and fsgid are 0 and may be set, its working
+ * directory is its own. Threads it starts inherit all. */
+INTERNAL MUST_USE int jail_enter_files(struct err *e);
+
+/* filter.c. What happens at a call that is not allowed, in any thread; once. */
+INTERNAL void jail_setup_trap(void (*on_trap)(int nr));
+/* Install an allow-list for this and all threads it starts. */
+enum jail_who { JAIL_MACHINE, JAIL_FILES };
+INTERNAL MUST_USE int jail_install_filter(enum jail_who who, struct err *e);

@@ -13,7 +13,7 @@
 #include "amalgam/base/buf.h"
 #include "amalgam/base/err.h"
 
-#define SNAP_VERSION     3u
+#define SNAP_VERSION     4u
 #define SNAP_ARCH_X86_64 0x3eu /* ELF's number for it */
 #define SNAP_FINGERPRINT 32
 #define SNAP_MAX_BYTES   MIB(16)
