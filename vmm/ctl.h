@@ -38,6 +38,7 @@ enum ctl_op {
 			   -ENOTSUP: this disk does not go into a drive, use another slot */
 	CTL_DETACH,     /* empty a slot */
 	CTL_CONNECT,    /* open a vsock stream to a guest port; fds: host ends */
+	CTL_HANG_UP,    /* cut a CTL_CONNECT stream off, by its host port; -ENOENT: it has ended */
 	CTL_LISTEN,     /* fds[0] = listening Unix socket for hybrid CONNECT */
 	CTL_BALLOON,    /* ask the guest to give up `value` MiB */
 	CTL_STOP,       /* end the process */
@@ -85,7 +86,7 @@ struct ctl_request {
 	uint32_t op;    /* enum ctl_op */
 	uint32_t flags;
 	uint32_t slot;  /* ATTACH, DETACH */
-	uint32_t port;  /* CONNECT: guest port */
+	uint32_t port;  /* CONNECT: guest port; HANG_UP: host port */
 	uint64_t value; /* BALLOON: MiB; CONNECT: caller's cookie, returned in the event */
 	char name[CTL_SHARE_NAME]; /* SHARE_ADD, SHARE_REMOVE */
 	struct ctl_create create;

@@ -120,6 +120,7 @@ static const struct vmm_op {
 	{ CTL_ATTACH_BLK, "attach disk", true, 1 },
 	{ CTL_DETACH, "detach", true, 0 },
 	{ CTL_CONNECT, "connect", true, 1 },
+	{ CTL_HANG_UP, "hang up", true, 0 },
 	{ CTL_LISTEN, "listen", true, 1 },
 	{ CTL_BALLOON, "balloon", true, 0 },
 	{ CTL_STOP, "stop", false, 0 },
@@ -146,6 +147,8 @@ static int vmm_dispatch(struct vmm *m, const struct ctl_request *rq, int *fds, s
 		return slots_detach(&m->slots, rq->slot, e);
 	case CTL_CONNECT:
 		return vmm_do_connect(m, rq, fds, n, value, e);
+	case CTL_HANG_UP:
+		return vmux_close(m->vsock, rq->port);
 	case CTL_LISTEN:
 		return vmux_serve(m->vsock, take_fd(&fds[0]), e);
 	case CTL_BALLOON:

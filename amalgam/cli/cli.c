@@ -1,10 +1,7 @@
 #include "amalgam/cli/cli.h"
 
-#include <fcntl.h>
-#include <linux/kvm.h>
-#include <sys/ioctl.h>
-
 #include "amalgam/base/mem.h"
+#include "amalgam/hv/hv.h"
 
 void cli_complain(const char *msg)
 {
@@ -45,22 +42,7 @@ int cli_start_failed(const struct err *e)
 
 int cli_open_kvm(struct err *e)
 {
-	int fd;
-
-	if (geteuid() != 0)
-		return err_set(e, -EPERM, CLI_NEED_ROOT);
-	fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (fd >= 0 && ioctl(fd, KVM_GET_API_VERSION, 0) == KVM_API_VERSION)
-		return fd;
-	if (fd >= 0) {
-		close(fd);
-		return err_set(e, -ENODEV, "/dev/kvm: not KVM's device; load the kvm_intel or kvm_amd "
-			       "module");
-	}
-	if (errno == ENOENT)
-		return err_set(e, -ENOENT, "/dev/kvm: not there; load the kvm_intel or kvm_amd module, or "
-			       "enable virtualization (in a VM: nested virtualization)");
-	return err_set(e, -errno, "/dev/kvm: %m");
+	return geteuid() != 0 ? err_set(e, -EPERM, CLI_NEED_ROOT) : hv_open_kvm(e);
 }
 
 int cli_check_env(const struct opt_list *own, const char *cwd, struct err *e)

@@ -1,5 +1,6 @@
-/* main.c - the first argument is the command; the name the file was called by plays no part. */
+/* main.c - the name the file was called by, or the first argument, is the command. */
 #include "amalgam/cli/cli.h"
+#include "amalgam/shim/shim.h"
 
 #include <fcntl.h>
 
@@ -77,6 +78,8 @@ int main(int argc, char **argv)
 	const struct main_command *c;
 
 	main_fill_stdio();
+	if (argc > 0 && shim_is_called(argv[0]))
+		return shim_main(argc, argv);
 	if ((c = main_find(name)))
 		return c->run(argc - 1, argv + 1);
 	if (!strcmp(name, "version") || !strcmp(name, "--version")) {

@@ -112,12 +112,28 @@ static int config_read_dropins(struct config *c, struct err *e)
 	return r;
 }
 
+static void config_defaults(struct config *c)
+{
+	*c = (struct config){ .default_memory = 128, .default_vcpus = 1, .enable_template = true,
+			      .kernel_params = mem_strdup("") };
+}
+
+int config_parse(struct config *c, const void *text, size_t n, struct err *e)
+{
+	int r;
+
+	config_defaults(c);
+	r = toml_parse(text, n, config_on_value, c, e);
+	if (r < 0)
+		config_fini(c);
+	return r;
+}
+
 int config_load(struct config *c, const char *file, struct err *e)
 {
 	int r;
 
-	*c = (struct config){ .default_memory = 128, .default_vcpus = 1, .enable_template = true,
-			      .kernel_params = mem_strdup("") };
+	config_defaults(c);
 	if (file) {
 		r = config_read(c, file, e);
 	} else {

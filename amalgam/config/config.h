@@ -16,4 +16,6 @@ struct config {
 /* file NULL: the default places, each of which may be missing; a named file must exist.
  * -EINVAL: "<file>: line 12: ..." */
 INTERNAL MUST_USE int config_load(struct config *c, const char *file, struct err *e);
+/* The same from a text instead of files, as containerd hands it over. */
+INTERNAL MUST_USE int config_parse(struct config *c, const void *text, size_t n, struct err *e);
 INTERNAL void config_fini(struct config *c);

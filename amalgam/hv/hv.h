@@ -37,6 +37,9 @@ struct hv_vm {
 	struct hv_callbacks cb;
 };
 
+/* /dev/kvm, opened, or -errno with what to do about it. */
+INTERNAL MUST_USE int hv_open_kvm(struct err *e);
+
 /* Fork the machine process; it jails itself and waits. The embedded kernel is inherited. opt NULL: no
  * options; its descriptors stay the caller's. What of them fails is told by the first request. */
 INTERNAL MUST_USE int hv_spawn(struct hv_vm *vm, const struct vmm_options *opt, struct err *e);
@@ -71,6 +74,9 @@ INTERNAL MUST_USE int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, boo
 INTERNAL MUST_USE int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd,
 				 bool tell_first, uint64_t cookie, uint32_t *host_port,
 				 struct err *e);
+/* Cut a stream off, whatever it still holds. Not waited for by HV_STREAM_CLOSED, which follows. One that
+ * has ended by itself is no matter. */
+INTERNAL void hv_hang_up(struct hv_vm *vm, uint32_t host_port);
 INTERNAL MUST_USE int hv_listen(struct hv_vm *vm, int listen_fd, struct err *e);
 
 /* Show root_fd, the root of a detached mount (resource/share.h), to the guest as `name` at the top of

@@ -1,7 +1,9 @@
 #include "amalgam/hv/hv.h"
 
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -41,6 +43,23 @@ static int hv_empty_root(struct err *e)
 		return err_set(e, r, "%s: %s", path, strerror(-r));
 	}
 	return fd;
+}
+
+int hv_open_kvm(struct err *e)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0 && ioctl(fd, KVM_GET_API_VERSION, 0) == KVM_API_VERSION)
+		return fd;
+	if (fd >= 0) {
+		close(fd);
+		return err_set(e, -ENODEV, "/dev/kvm: not KVM's device; load the kvm_intel or kvm_amd "
+			       "module");
+	}
+	if (errno == ENOENT)
+		return err_set(e, -ENOENT, "/dev/kvm: not there; load the kvm_intel or kvm_amd module, or "
+			       "enable virtualization (in a VM: nested virtualization)");
+	return err_set(e, -errno, "/dev/kvm: %m");
 }
 
 int hv_spawn(struct hv_vm *vm, const struct vmm_options *opt, struct err *e)
@@ -298,6 +317,13 @@ int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd, boo
 	if (r == 0)
 		*host_port = (uint32_t)reply.value;
 	return r;
+}
+
+void hv_hang_up(struct hv_vm *vm, uint32_t host_port)
+{
+	struct ctl_request rq = { .op = CTL_HANG_UP, .port = host_port };
+
+	(void)!hv_request(vm, &rq, NULL, 0, NULL, NULL);
 }
 
 int hv_listen(struct hv_vm *vm, int listen_fd, struct err *e)

@@ -115,22 +115,41 @@ static void container_storage(Grpc__Storage *st, const struct container_rootfs *
 	st->n_options = 1;
 }
 
+void container_request(struct container_request *q, const char *id, Grpc__Spec *spec,
+		       const struct container_rootfs *rootfs, const uint32_t ports[3])
+{
+	*q = (struct container_request){ .rq = GRPC__CREATE_CONTAINER_REQUEST__INIT,
+					 .root = GRPC__STORAGE__INIT };
+	container_storage(&q->root, rootfs, q->options, q->source);
+	q->root.mount_point = mem_printf(CONTAINER_ROOTFS, id);
+	free(spec->root->path);
+	spec->root->path = mem_strdup(q->root.mount_point);
+	q->storages[0] = &q->root;
+	q->rq.container_id = q->rq.exec_id = (char *)(uintptr_t)id;
+	q->rq.storages = q->storages;
+	q->rq.n_storages = 1;
+	q->rq.oci = spec;
+	q->rq.stdin_port = ports[0];
+	q->rq.stdout_port = ports[1];
+	q->rq.stderr_port = ports[2];
+}
+
+void container_request_fini(struct container_request *q)
+{
+	free(take_ptr(&q->root.mount_point));
+}
+
 static int container_create(struct container *c, Grpc__Spec *spec,
 			    const struct container_rootfs *rootfs, struct err *e)
 {
-	Grpc__CreateContainerRequest rq = GRPC__CREATE_CONTAINER_REQUEST__INIT;
-	Grpc__Storage disk = GRPC__STORAGE__INIT, *storages[] = { &disk };
+	struct container_request q;
 	Grpc__StringUser user = GRPC__STRING_USER__INIT;
 	AUTO_FREE char *name = mem_strdup(c->user);
-	AUTO_FREE char *where = mem_printf(CONTAINER_ROOTFS, c->id);
-	char source[32], *options[1];
+	int r;
 
-	container_storage(&disk, rootfs, options, source);
-	disk.mount_point = where;
 	if (!spec->root)
 		return err_set(e, -EINVAL, "config.json: root: missing");
-	free(spec->root->path);
-	spec->root->path = mem_strdup(where);
+	container_request(&q, c->id, spec, rootfs, c->ports);
 	if (name) {
 		char *colon = strchr(name, ':');
 		if (colon) {
@@ -138,16 +157,11 @@ static int container_create(struct container *c, Grpc__Spec *spec,
 			user.gid = colon + 1;
 		}
 		user.uid = name;
-		rq.string_user = &user;
+		q.rq.string_user = &user;
 	}
-	rq.container_id = rq.exec_id = (char *)(uintptr_t)c->id;
-	rq.storages = storages;
-	rq.n_storages = 1;
-	rq.oci = spec;
-	rq.stdin_port = c->ports[0];
-	rq.stdout_port = c->ports[1];
-	rq.stderr_port = c->ports[2];
-	return agent_create_container(&c->sandbox->agent, &rq, e);
+	r = agent_create_container(&c->sandbox->agent, &q.rq, e);
+	container_request_fini(&q);
+	return r;
 }
 
 int container_run(struct container *c, struct sandbox *s, const char *id, Grpc__Spec *spec,

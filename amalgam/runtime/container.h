@@ -34,6 +34,18 @@ struct container_rootfs {
 	bool read_only;
 };
 
+/* The request for a container, for who asks the agent without waiting. Borrows everything; spec, which
+ * must have a root, gets the guest's path there. */
+struct container_request {
+	Grpc__CreateContainerRequest rq;
+	Grpc__Storage root, *storages[1];
+	char *options[1];
+	char source[32];
+};
+INTERNAL void container_request(struct container_request *q, const char *id, Grpc__Spec *spec,
+				const struct container_rootfs *rootfs, const uint32_t ports[3]);
+INTERNAL void container_request_fini(struct container_request *q);
+
 /* Create and start. c has user, done and arg set. spec is changed: its root is set. */
 INTERNAL MUST_USE int container_run(struct container *c, struct sandbox *s, const char *id,
 				    Grpc__Spec *spec, const struct container_rootfs *rootfs,

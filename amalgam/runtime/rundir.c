@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 
 #include "amalgam/base/fd.h"
@@ -133,6 +135,25 @@ int rundir_claim(const char *id, char **dir, struct err *e)
 void rundir_release(const char *dir)
 {
 	path_remove_tree(dir);
+}
+
+int rundir_open_log(const char *dir, const char *name, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("%s/%s", dir, name);
+	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	return fd < 0 ? err_set(e, -errno, "%s: %m", path) : fd;
+}
+
+int rundir_listen(const char *dir, struct err *e)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	snprintf(a.sun_path, sizeof a.sun_path, "%s/agent.sock", dir);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 16) < 0)
+		return err_set(e, -errno, "%s: %m", a.sun_path);
+	return take_fd(&fd);
 }
 
 int rundir_save(const char *dir, const struct rundir_state *st, struct err *e)

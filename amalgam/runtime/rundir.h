@@ -48,6 +48,11 @@ INTERNAL void rundir_sweep(void);
 /* Path of a sandbox's directory, heap; no check whether it exists. */
 INTERNAL MUST_USE char *rundir_path(const char *id);
 
+/* A log in a sandbox's directory: appended to, made if need be. Close-on-exec, the caller's. */
+INTERNAL MUST_USE int rundir_open_log(const char *dir, const char *name, struct err *e);
+/* agent.sock, listening and non-blocking; the caller's. */
+INTERNAL MUST_USE int rundir_listen(const char *dir, struct err *e);
+
 INTERNAL MUST_USE int rundir_save(const char *dir, const struct rundir_state *st, struct err *e);
 /* -ENOENT: no such sandbox. Free with rundir_state_fini(). The file is ours but is checked anyway. */
 INTERNAL MUST_USE int rundir_load(const char *id, struct rundir_state *st, struct err *e);

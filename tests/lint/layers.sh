@@ -13,6 +13,7 @@ BEGIN {
 	allow["amalgam/hv"] = "amalgam/base amalgam/config amalgam/resource amalgam/assets.h vmm/ctl.h"
 	allow["amalgam/runtime"] = "amalgam/base amalgam/wire amalgam/config amalgam/image amalgam/resource amalgam/hv vmm/ctl.h"
 	allow["amalgam/shim"] = allow["amalgam/cli"] = allow["amalgam/runtime"] " amalgam/runtime"
+	allow["amalgam/cli"] = allow["amalgam/cli"] " amalgam/shim/shim.h"
 	allow["guest/agent"] = "amalgam/base amalgam/wire"
 	allow["guest/kernel"] = ""
 	allow["amalgam"] = "*" # the unity roots

@@ -673,7 +673,7 @@ int vmux_connect_greeting(struct vdev *d, const struct vmux_spec *s, int greet_f
 	return (int)k->c.host_port;
 }
 
-ONLY_TESTED int vmux_close(struct vdev *d, uint32_t host_port)
+int vmux_close(struct vdev *d, uint32_t host_port)
 {
 	struct vsk *v = container_of(d, struct vsk, vdev);
 	struct vmux *m = v->mux;

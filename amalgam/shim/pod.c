@@ -1,0 +1,325 @@
+#include "amalgam/shim/shim.h"
+
+#include <bearssl.h>
+#include <fcntl.h>
+#include <sys/utsname.h>
+
+#include "amalgam/base/clock.h"
+#include "amalgam/base/mem.h"
+#include "amalgam/base/path.h"
+#include "amalgam/base/proc.h"
+#include "amalgam/base/str.h"
+
+#define POD_NAME_HASH 16 /* bytes of a hash that stands for a long name */
+#define POD_OVERHEAD_MIB 64 /* of a machine besides its guest's memory, generously */
+#define POD_COOKIES   16 /* the sandbox's own are below */
+
+/* --- names ----------------------------------------------------------------------------------------------- */
+
+/* "<namespace>.<id>", or a hash where that is no name for a sandbox. */
+char *pod_dir_name(const char *ns, const char *id)
+{
+	AUTO_FREE char *name = mem_printf("%s.%s", ns, id);
+	br_sha256_context sha;
+	uint8_t hash[br_sha256_SIZE];
+	char hex[2 * POD_NAME_HASH + 1];
+
+	if (rundir_check_id(name, NULL) == 0)
+		return take_ptr(&name);
+	br_sha256_init(&sha);
+	br_sha256_update(&sha, name, strlen(name));
+	br_sha256_out(&sha, hash);
+	for (unsigned i = 0; i < POD_NAME_HASH; i++)
+		sprintf(hex + 2 * i, "%02x", hash[i]);
+	return mem_strdup(hex);
+}
+
+/* --- what the specification says about the host ------------------------------------------------------------ */
+
+static const Grpc__LinuxNamespace *pod_namespace(const Grpc__Spec *spec, const char *type)
+{
+	for (size_t i = 0; spec->linux && i < spec->linux->n_namespaces; i++)
+		if (!strcmp(spec->linux->namespaces[i]->type, type))
+			return spec->linux->namespaces[i];
+	return NULL;
+}
+
+/* Where the network of the pod is: a namespace somebody made, a new one, or the host's own. */
+static int pod_network(const Grpc__Spec *spec, struct vmm_options *o, int *fd, struct err *e)
+{
+	const Grpc__LinuxNamespace *ns = pod_namespace(spec, "network");
+
+	*fd = -1;
+	o->new_netns = ns && !*ns->path;
+	if (!ns || !*ns->path)
+		return 0;
+	*fd = open(ns->path, O_RDONLY | O_CLOEXEC);
+	o->netns_fd = *fd;
+	return *fd < 0 ? err_set(e, -errno, "network namespace %s: %m", ns->path) : 0;
+}
+
+static int pod_load_config(struct shim_pod *pod, const struct shim_options *opt, struct err *e)
+{
+	int r;
+
+	if (opt->config_body.len)
+		r = config_parse(&pod->config, opt->config_body.data, opt->config_body.len, e);
+	else
+		r = config_load(&pod->config, opt->config_path, e);
+	if (r < 0)
+		return err_wrap(e, "configuration");
+	pod->has_config = true;
+	return 0;
+}
+
+/* --- events of the machine ---------------------------------------------------------------------------------- */
+
+static void pod_each_proc(struct shim *s, void (*fn)(struct shim_proc *p))
+{
+	for (struct shim_container *c = s->containers; c; c = c->next) {
+		for (struct shim_proc *p = c->execs; p; p = p->next)
+			fn(p);
+		fn(&c->init);
+	}
+}
+
+static void pod_proc_gone(struct shim_proc *p)
+{
+	process_on_gone(&p->run);
+}
+
+static void pod_on_gone(void *arg, enum ctl_exit how, const char *why)
+{
+	struct shim *s = arg;
+
+	(void)how;
+	if (s->pod.status != POD_DOWN)
+		log_warn("the machine ended", KV("id", s->id), KV("reason", why));
+	s->pod.status = POD_DOWN;
+	pod_each_proc(s, pod_proc_gone);
+}
+
+static void pod_on_stream(void *arg, uint64_t cookie, enum hv_stream_event ev, int code)
+{
+	struct shim *s = arg;
+
+	(void)code;
+	for (struct shim_container *c = s->containers; c; c = c->next) {
+		if (process_on_stream(&c->init.run, cookie, ev))
+			return;
+		for (struct shim_proc *p = c->execs; p; p = p->next)
+			if (process_on_stream(&p->run, cookie, ev))
+				return;
+	}
+}
+
+static void pod_ask_oom(struct shim *s);
+
+static void pod_on_oom(void *arg, const struct ttrpc_result *res)
+{
+	struct shim *s = arg;
+	const Grpc__OOMEvent *oom = (const Grpc__OOMEvent *)res->response;
+	Ctd__TaskOOM ev = CTD__TASK_OOM__INIT;
+
+	if (res->code != TTRPC_OK)
+		return; /* the agent is gone, or has none */
+	ev.container_id = oom->container_id;
+	if (shim_container_find(s, oom->container_id, NULL))
+		shim_events_publish(&s->events, "/tasks/oom", "containerd.events.TaskOOM", &ev.base);
+	pod_ask_oom(s);
+}
+
+static void pod_ask_oom(struct shim *s)
+{
+	Grpc__GetOOMEventRequest rq = GRPC__GET_OOMEVENT_REQUEST__INIT;
+
+	agent_ask(&s->pod.sandbox.agent, "GetOOMEvent", &rq, &grpc__oomevent__descriptor, 0, pod_on_oom,
+		  s);
+}
+
+/* --- cgroup ------------------------------------------------------------------------------------------------- */
+
+/* For `delete`, when we are no more. */
+static int pod_cgroup_note(struct shim_pod *pod, struct err *e)
+{
+	AUTO_FREE char *path = pod_cgroup_file(pod->dir);
+	AUTO_BUF struct buf b = { 0 };
+
+	hostcg_save(&pod->cgroup, &b);
+	return path_replace(path, b.data, b.len, 0600, e);
+}
+
+char *pod_cgroup_file(const char *dir)
+{
+	return mem_printf("%s/cgroup.json", dir);
+}
+
+static int pod_cgroup_make(struct shim *s, const Grpc__Spec *spec, struct err *e)
+{
+	struct shim_pod *pod = &s->pod;
+	int r = hostcg_create(&pod->cgroup, spec->linux->cgroupspath, s->id, e);
+
+	if (r < 0 || (r = pod_cgroup_note(pod, e)) < 0)
+		return r;
+	if (spec->linux->resources)
+		pod_limit(s, spec->linux->resources);
+	pod->process.cgroup_procs = pod->procs;
+	pod->process.ncgroup_procs = (unsigned)hostcg_procs(&pod->cgroup, pod->procs);
+	return 0;
+}
+
+/* What is limited is enforced in the guest; on the host the machine is held to that and to all of its
+ * guest's memory, most of which may be page cache. A host that cannot hold it to anything is no reason to
+ * fail. */
+void pod_limit(struct shim *s, const Grpc__LinuxResources *r)
+{
+	const uint64_t overhead = MIB((uint64_t)s->pod.config.default_memory + POD_OVERHEAD_MIB);
+	struct err e = { 0 };
+
+	if (hostcg_limit(&s->pod.cgroup, r, overhead, &e) < 0)
+		log_warn("limits not set on the host", KV("id", s->id), KV("reason", e.msg));
+}
+
+static void pod_cgroup_remove(struct shim *s)
+{
+	struct err e = { 0 };
+
+	if (s->pod.cgroup.path && hostcg_remove(&s->pod.cgroup, &e) < 0)
+		log_warn("cgroup not removed", KV("id", s->id), KV("reason", e.msg));
+	hostcg_fini(&s->pod.cgroup);
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------ */
+
+static int pod_claim(struct shim *s, struct err *e)
+{
+	struct shim_pod *pod = &s->pod;
+	int r;
+
+	pod->name = pod_dir_name(s->ns, s->id);
+	if ((r = rundir_claim(pod->name, &pod->dir, e)) < 0)
+		return r;
+	snprintf(pod->state.id, sizeof pod->state.id, "%s", pod->name);
+	pod->state.supervisor = getpid();
+	pod->state.supervisor_start = proc_start_time(getpid());
+	pod->state.created_ns = clock_wall_ns();
+	pod->state.is_detached = false;
+	pod->state.command = mem_printf("containerd: %s in %s", s->id, s->ns);
+	if ((r = rundir_save(pod->dir, &pod->state, e)) < 0 ||
+	    (r = pod->console_fd = rundir_open_log(pod->dir, "console.log", e)) < 0 ||
+	    (r = pod->listen_fd = rundir_listen(pod->dir, e)) < 0 ||
+	    (r = pod->kvm_fd = hv_open_kvm(e)) < 0)
+		return r;
+	return 0;
+}
+
+static void pod_ready(void *arg, const struct err *why)
+{
+	struct shim *s = arg;
+	struct shim_pod *pod = &s->pod;
+	struct err e = *why;
+
+	if (e.code == 0) {
+		pod->status = POD_UP;
+		pod->state.status = RUNDIR_RUNNING;
+		pod->state.clone = pod->sandbox.is_clone;
+		(void)!rundir_save(pod->dir, &pod->state, &e);
+		pod_ask_oom(s);
+	}
+	pod->ready(pod->arg, &e);
+}
+
+/* Who names none has the host's, as in a container of the host. */
+static void pod_set_hostname(struct shim_pod *pod, const Grpc__Spec *spec)
+{
+	struct utsname host;
+
+	if (*spec->hostname)
+		pod->hostname = mem_strdup(spec->hostname);
+	else if (uname(&host) == 0)
+		pod->hostname = mem_strdup(host.nodename);
+}
+
+static int pod_begin(struct shim *s, struct shim_container *c, const struct sandbox_disk *disk,
+		     const struct binds *binds, struct err *e)
+{
+	const struct sandbox_events ev = { pod_on_gone, pod_on_stream, s };
+	struct shim_pod *pod = &s->pod;
+	AUTO_CLOSE int netns = -1;
+	int r;
+
+	if ((r = pod_network(c->spec, &pod->process, &netns, e)) < 0 ||
+	    (r = pod_cgroup_make(s, c->spec, e)) < 0)
+		return r;
+	pod_set_hostname(pod, c->spec);
+	pod->process.serves_files = true;
+	pod->spec = (struct sandbox_spec){
+		.id = pod->name,
+		.hostname = pod->hostname,
+		.shape = template_default_shape(&pod->config),
+		.use_template = pod->config.enable_template,
+		.kvm_fd = pod->kvm_fd,
+		.console_fd = pod->console_fd,
+		.listen_fd = pod->listen_fd,
+		.disks = disk,
+		.ndisks = disk ? 1 : 0,
+		.shares = binds->share,
+		.nshares = binds->n,
+		.process = &pod->process,
+	};
+	r = sandbox_begin(&pod->sandbox, &s->loop, &pod->spec, &ev, pod_ready, s, e);
+	pod->process = (struct vmm_options){ .serves_files = true };
+	if (r < 0)
+		return r;
+	pod->state.vmm = pod->sandbox.vm.pid;
+	pod->state.vmm_start = pod->sandbox.vm.start_time;
+	return rundir_save(pod->dir, &pod->state, e);
+}
+
+int pod_start(struct shim *s, struct shim_container *c, const struct shim_options *opt,
+	      const struct sandbox_disk *disk, const struct binds *binds, pod_ready_fn *ready, void *arg,
+	      struct err *e)
+{
+	struct shim_pod *pod = &s->pod;
+	int r;
+
+	if (pod->status != POD_NONE)
+		return err_set(e, -EBUSY, "the sandbox of %s has ended or is being made", s->id);
+	pod->status = POD_STARTING;
+	pod->ready = ready;
+	pod->arg = arg;
+	pod->cookies = POD_COOKIES;
+	if ((r = pod_load_config(pod, opt, e)) < 0 || (r = pod_claim(s, e)) < 0)
+		return r;
+	return pod_begin(s, c, disk, binds, e);
+}
+
+static void pod_close(int *fd)
+{
+	if (*fd >= 0)
+		close(take_fd(fd));
+}
+
+void pod_stop(struct shim *s)
+{
+	struct shim_pod *pod = &s->pod;
+
+	if (pod->status == POD_NONE)
+		return;
+	pod->status = POD_DOWN;
+	sandbox_stop(&pod->sandbox);
+	pod_each_proc(s, pod_proc_gone);
+	pod_cgroup_remove(s);
+	pod_close(&pod->kvm_fd);
+	pod_close(&pod->console_fd);
+	pod_close(&pod->listen_fd);
+	if (pod->dir)
+		rundir_release(pod->dir);
+	free(take_ptr(&pod->dir));
+	free(take_ptr(&pod->name));
+	free(take_ptr(&pod->hostname));
+	rundir_state_fini(&pod->state);
+	if (pod->has_config)
+		config_fini(&pod->config);
+	pod->has_config = false;
+}

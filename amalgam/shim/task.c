@@ -1,0 +1,642 @@
+/* task.c - containerd.task.v2.Task, and v3, which is the same.
+ *
+ * What clients rely on beyond the messages: the error codes (NOT_FOUND makes kill and delete
+ * idempotent), a pid that is never 0 once there is a machine, exits that are remembered until Delete. */
+#include "amalgam/shim/shim.h"
+
+#include <signal.h>
+
+#include "amalgam/base/clock.h"
+#include "amalgam/base/mem.h"
+#include "amalgam/resource/hooks.h"
+#include "amalgam/shim/stats.h"
+#include "amalgam/wire/oci_spec.h"
+#include "version.h"
+
+#define TASK_DRAIN_MS 2000 /* Delete waits this long for output that nobody reads */
+
+/* Every handler begins like this: the shim, and the request as what it is. */
+#define TASK_RPC(handler, type)                                                                \
+	static void handler##_typed(struct shim *s, struct ttrpc_call *call, const type *rq);  \
+	static void handler(struct ttrpc_call *call, const ProtobufCMessage *m)                \
+	{                                                                                      \
+		handler##_typed(shim_of(call), call, (const type *)(const void *)m);           \
+	}                                                                                      \
+	static void handler##_typed(struct shim *s, struct ttrpc_call *call, const type *rq)
+
+static void task_reply_empty(struct ttrpc_call *call)
+{
+	Ctd__Empty r = CTD__EMPTY__INIT;
+
+	ttrpc_reply(call, &r.base);
+}
+
+/* What the agent refused, in its own words and with its own code. */
+static void task_fail_with(struct ttrpc_call *call, const struct ttrpc_result *res)
+{
+	ttrpc_fail(call, res->code, "%s", res->message);
+}
+
+/* The agent's answer is the answer. */
+static void task_relay(void *arg, const struct ttrpc_result *res)
+{
+	if (res->code == TTRPC_OK)
+		task_reply_empty(arg);
+	else
+		task_fail_with(arg, res);
+}
+
+static struct agent *task_agent(struct shim *s)
+{
+	return &s->pod.sandbox.agent;
+}
+
+static Ctd__Timestamp *task_exit_time(const struct shim_proc *p, Ctd__Timestamp *t)
+{
+	*t = shim_timestamp(p->exited_ns);
+	return p->status == CTD__STATUS__STOPPED ? t : NULL;
+}
+
+/* --- asking ------------------------------------------------------------------------------------------------ */
+
+TASK_RPC(task_connect, Ctd__ConnectRequest)
+{
+	static char version[] = SPORE_VERSION;
+	Ctd__ConnectResponse r = CTD__CONNECT_RESPONSE__INIT;
+
+	r.shim_pid = (uint32_t)getpid();
+	r.task_pid = shim_container_find(s, rq->id, NULL) ? shim_pid(s) : 0;
+	r.version = version;
+	ttrpc_reply(call, &r.base);
+}
+
+TASK_RPC(task_state, Ctd__StateRequest)
+{
+	struct shim_proc *p = shim_proc_find(s, rq->id, rq->exec_id, call);
+	Ctd__StateResponse r = CTD__STATE_RESPONSE__INIT;
+	Ctd__Timestamp t;
+
+	if (!p)
+		return;
+	r.id = *p->exec_id ? p->exec_id : p->ctr->id;
+	r.exec_id = p->exec_id;
+	r.bundle = p->ctr->bundle;
+	r.pid = shim_pid(s);
+	r.status = shim_proc_status(p);
+	r.stdin_ = p->in;
+	r.stdout_ = p->out;
+	r.stderr_ = p->err;
+	r.terminal = p->terminal;
+	r.exit_status = p->code;
+	r.exited_at = task_exit_time(p, &t);
+	ttrpc_reply(call, &r.base);
+}
+
+TASK_RPC(task_wait, Ctd__WaitRequest)
+{
+	struct shim_proc *p = shim_proc_find(s, rq->id, rq->exec_id, call);
+
+	if (p)
+		shim_proc_wait(p, call);
+}
+
+/* All processes of a container are one to the host: the machine. */
+TASK_RPC(task_pids, Ctd__PidsRequest)
+{
+	struct shim_container *c = shim_container_find(s, rq->id, call);
+	Ctd__PidsResponse r = CTD__PIDS_RESPONSE__INIT;
+	Ctd__ProcessInfo one = CTD__PROCESS_INFO__INIT, *all[] = { &one };
+
+	if (!c)
+		return;
+	one.pid = shim_pid(s);
+	r.processes = all;
+	r.n_processes = c->init.status != CTD__STATUS__STOPPED && one.pid;
+	ttrpc_reply(call, &r.base);
+}
+
+static void task_on_stats(void *arg, const struct ttrpc_result *res)
+{
+	struct ttrpc_call *call = arg;
+	Ctd__StatsResponse r = CTD__STATS_RESPONSE__INIT;
+	Ctd__Any any = CTD__ANY__INIT;
+
+	if (res->code != TTRPC_OK) {
+		task_fail_with(call, res);
+		return;
+	}
+	shim_stats_pack((const Grpc__StatsContainerResponse *)res->response, hostcg_is_unified(), &any);
+	r.stats = &any;
+	ttrpc_reply(call, &r.base);
+	free(any.value.data);
+}
+
+TASK_RPC(task_stats, Ctd__StatsRequest)
+{
+	struct shim_container *c = shim_container_find(s, rq->id, call);
+	Grpc__StatsContainerRequest ask = GRPC__STATS_CONTAINER_REQUEST__INIT;
+
+	if (!c)
+		return;
+	ask.container_id = c->id;
+	agent_ask(task_agent(s), "StatsContainer", &ask, &grpc__stats_container_response__descriptor,
+		  AGENT_LIMIT_NS, task_on_stats, call);
+}
+
+/* --- starting ---------------------------------------------------------------------------------------------- */
+
+struct task_start {
+	struct ttrpc_call *call;
+	struct shim_proc *p; /* stays while p->starting is set */
+};
+
+static void task_poststart(struct shim_container *c)
+{
+	const struct hooks_state st = { c->spec, c->id, c->bundle, (pid_t)shim_pid(c->shim) };
+
+	hooks_run(HOOKS_POSTSTART, &st, NULL);
+}
+
+static void task_on_started(void *arg, const struct ttrpc_result *res)
+{
+	struct task_start op = *(struct task_start *)arg;
+	struct shim_proc *p = op.p;
+	Ctd__StartResponse r = CTD__START_RESPONSE__INIT;
+	struct shim *s = p->ctr->shim;
+
+	free(arg);
+	if (res->code != TTRPC_OK) {
+		p->starting = false;
+		p->exited_ns = 0;
+		task_fail_with(op.call, res);
+		/* An exec that could not be started is over, and was never heard of. */
+		if (*p->exec_id)
+			shim_proc_failed(p);
+		return;
+	}
+	if (!*p->exec_id)
+		task_poststart(p->ctr);
+	else
+		process_watch(&p->run);
+	shim_proc_started(p);
+	shim_proc_resize(p);
+	r.pid = shim_pid(s);
+	ttrpc_reply(op.call, &r.base);
+}
+
+static struct task_start *task_start_new(struct shim_proc *p, struct ttrpc_call *call)
+{
+	struct task_start *op = mem_zalloc(sizeof *op);
+
+	*op = (struct task_start){ call, p };
+	p->starting = true;
+	return op;
+}
+
+static void task_start_init(struct shim_proc *p, struct ttrpc_call *call)
+{
+	Grpc__StartContainerRequest ask = GRPC__START_CONTAINER_REQUEST__INIT;
+
+	ask.container_id = p->ctr->id;
+	agent_ask(task_agent(p->ctr->shim), "StartContainer", &ask, &grpc__empty__descriptor,
+		  AGENT_LIMIT_NS, task_on_started, task_start_new(p, call));
+}
+
+static void task_exec_ready(void *arg, const struct err *why)
+{ /* why NULL: ready */
+	struct task_start *op = arg;
+	struct shim_proc *p = op->p;
+	Grpc__ExecProcessRequest ask = GRPC__EXEC_PROCESS_REQUEST__INIT;
+	struct err e = why ? *why : (struct err){ 0 };
+
+	if (e.code < 0 || shim_proc_connect(p, &e) < 0) {
+		struct ttrpc_result no = { TTRPC_UNKNOWN, e.msg, NULL };
+		task_on_started(op, &no);
+		return;
+	}
+	ask.container_id = p->ctr->id;
+	ask.exec_id = p->exec_id;
+	ask.process = p->spec;
+	ask.stdin_port = p->run.ports[0];
+	ask.stdout_port = p->run.ports[1];
+	ask.stderr_port = p->run.ports[2];
+	agent_ask(task_agent(p->ctr->shim), "ExecProcess", &ask, &grpc__empty__descriptor,
+		  AGENT_LIMIT_NS, task_on_started, op);
+}
+
+static void task_start_exec(struct shim_proc *p, struct ttrpc_call *call)
+{
+	struct task_start *op = task_start_new(p, call);
+	struct err e = { 0 };
+
+	int r = shim_proc_open(p, task_exec_ready, op, &e);
+
+	if (r <= 0)
+		task_exec_ready(op, r < 0 ? &e : NULL);
+}
+
+TASK_RPC(task_start, Ctd__StartRequest)
+{
+	struct shim_proc *p = shim_proc_find(s, rq->id, rq->exec_id, call);
+	struct shim_proc *init = p ? &p->ctr->init : NULL;
+
+	if (!p)
+		return;
+	if (p->ctr->creating || p->starting || p->status != CTD__STATUS__CREATED)
+		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION, "process is not in state created: failed precondition");
+	else if (p != init && init->status != CTD__STATUS__RUNNING)
+		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION, "container %s is not running: failed precondition",
+			   p->ctr->id);
+	else if (p == init)
+		task_start_init(p, call);
+	else
+		task_start_exec(p, call);
+}
+
+static int task_add_exec(struct shim_container *c, const Ctd__ExecProcessRequest *rq, struct err *e)
+{
+	Grpc__Process *spec;
+	struct shim_proc *p;
+
+	if (!rq->spec)
+		return err_set(e, -EINVAL, "exec %s has no process", rq->exec_id);
+	spec = oci_process_parse(rq->spec->value.data, rq->spec->value.len, e);
+	if (!spec)
+		return err_wrap(e, "exec %s", rq->exec_id);
+	p = shim_exec_new(c, rq->exec_id);
+	p->spec = spec;
+	p->terminal = spec->terminal = rq->terminal;
+	shim_proc_set_stdio(p, rq->stdin_, rq->stdout_, rq->stderr_);
+	return 0;
+}
+
+TASK_RPC(task_exec, Ctd__ExecProcessRequest)
+{
+	struct shim_container *c = shim_container_find(s, rq->id, call);
+	Ctd__TaskExecAdded ev = CTD__TASK_EXEC_ADDED__INIT;
+	struct err e = { 0 };
+
+	if (!c)
+		return;
+	if (!*rq->exec_id || shim_proc_find(s, rq->id, rq->exec_id, NULL))
+		ttrpc_fail(call, TTRPC_ALREADY_EXISTS, "id %s: already exists", rq->exec_id);
+	else if (c->paused)
+		ttrpc_fail(call, TTRPC_UNKNOWN, "cannot exec in a paused state");
+	else if (c->init.status == CTD__STATUS__STOPPED)
+		ttrpc_fail(call, TTRPC_UNKNOWN, "cannot exec in a stopped state");
+	else if (task_add_exec(c, rq, &e) < 0)
+		ttrpc_fail_err(call, &e);
+	else {
+		task_reply_empty(call);
+		ev.container_id = c->id;
+		ev.exec_id = rq->exec_id;
+		shim_events_publish(&s->events, "/tasks/exec-added", "containerd.events.TaskExecAdded",
+				    &ev.base);
+	}
+}
+
+/* --- running ------------------------------------------------------------------------------------------------ */
+
+/* An exec that was cut short has no state to be paused in: SIGKILL thaws (PROTOCOL.agent section 3). */
+static void task_on_killed(void *arg, const struct ttrpc_result *res)
+{
+	struct ttrpc_call *call = arg;
+
+	if (res->code == TTRPC_OK)
+		task_reply_empty(call);
+	else if (res->code == TTRPC_NOT_FOUND || res->code == TTRPC_UNAVAILABLE)
+		ttrpc_fail(call, TTRPC_NOT_FOUND, "process already finished: not found");
+	else
+		task_fail_with(call, res);
+}
+
+TASK_RPC(task_kill, Ctd__KillRequest)
+{
+	struct shim_proc *p = shim_proc_find(s, rq->id, rq->exec_id, call);
+	Grpc__SignalProcessRequest ask = GRPC__SIGNAL_PROCESS_REQUEST__INIT;
+
+	if (!p)
+		return;
+	if (p->ctr->creating) {
+		create_abort(p->ctr);
+		task_reply_empty(call);
+		return;
+	}
+	if (p->status == CTD__STATUS__STOPPED || p->exited_ns) {
+		ttrpc_fail(call, TTRPC_NOT_FOUND, "process already finished: not found");
+		return;
+	}
+	if (*p->exec_id && p->status == CTD__STATUS__CREATED) {
+		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION, "process not created: failed precondition");
+		return;
+	}
+	if (p->ctr->paused && rq->signal == SIGKILL)
+		p->ctr->paused = false;
+	ask.container_id = p->ctr->id;
+	ask.exec_id = p->exec_id;
+	ask.signal = rq->signal;
+	agent_ask(task_agent(s), "SignalProcess", &ask, &grpc__empty__descriptor, AGENT_LIMIT_NS,
+		  task_on_killed, call);
+}
+
+struct task_freeze {
+	struct ttrpc_call *call;
+	char *id;
+	bool pause;
+};
+
+static void task_publish_pause(struct shim *s, struct shim_container *c, bool pause)
+{
+	Ctd__TaskPaused paused = CTD__TASK_PAUSED__INIT;
+	Ctd__TaskResumed resumed = CTD__TASK_RESUMED__INIT;
+
+	paused.container_id = resumed.container_id = c->id;
+	if (pause)
+		shim_events_publish(&s->events, "/tasks/paused", "containerd.events.TaskPaused",
+				    &paused.base);
+	else
+		shim_events_publish(&s->events, "/tasks/resumed", "containerd.events.TaskResumed",
+				    &resumed.base);
+}
+
+static void task_on_frozen(void *arg, const struct ttrpc_result *res)
+{
+	struct task_freeze *op = arg;
+	struct shim *s = shim_of(op->call);
+	struct shim_container *c = shim_container_find(s, op->id, NULL);
+
+	if (res->code == TTRPC_OK && c) {
+		c->paused = op->pause && c->init.status == CTD__STATUS__RUNNING;
+		task_publish_pause(s, c, op->pause);
+	}
+	task_relay(op->call, res);
+	free(op->id);
+	free(op);
+}
+
+static void task_freeze(struct shim *s, struct ttrpc_call *call, const char *id, bool pause)
+{
+	struct shim_container *c = shim_container_find(s, id, call);
+	Grpc__PauseContainerRequest ask = GRPC__PAUSE_CONTAINER_REQUEST__INIT;
+	Grpc__ResumeContainerRequest thaw = GRPC__RESUME_CONTAINER_REQUEST__INIT;
+	struct task_freeze *op;
+
+	if (!c)
+		return;
+	if (c->init.status != CTD__STATUS__RUNNING || c->paused == pause) {
+		ttrpc_fail(call, TTRPC_UNKNOWN, pause ? "container not running" : "container not paused");
+		return;
+	}
+	op = mem_zalloc(sizeof *op);
+	*op = (struct task_freeze){ call, mem_strdup(id), pause };
+	ask.container_id = thaw.container_id = c->id;
+	agent_ask(task_agent(s), pause ? "PauseContainer" : "ResumeContainer",
+		  pause ? (const void *)&ask : (const void *)&thaw, &grpc__empty__descriptor,
+		  AGENT_LIMIT_NS, task_on_frozen, op);
+}
+
+TASK_RPC(task_pause, Ctd__PauseRequest)
+{
+	task_freeze(s, call, rq->id, true);
+}
+
+TASK_RPC(task_resume, Ctd__ResumeRequest)
+{
+	task_freeze(s, call, rq->id, false);
+}
+
+TASK_RPC(task_resize, Ctd__ResizePtyRequest)
+{
+	struct shim_proc *p = shim_proc_find(s, rq->id, rq->exec_id, call);
+
+	if (!p)
+		return;
+	p->rows = rq->height;
+	p->cols = rq->width;
+	shim_proc_resize(p);
+	task_reply_empty(call);
+}
+
+TASK_RPC(task_close_io, Ctd__CloseIORequest)
+{
+	struct shim_proc *p = shim_proc_find(s, rq->id, rq->exec_id, call);
+
+	if (!p)
+		return;
+	if (rq->stdin_)
+		shim_stdio_close_in(&p->io);
+	task_reply_empty(call);
+}
+
+TASK_RPC(task_update, Ctd__UpdateTaskRequest)
+{
+	struct shim_container *c = shim_container_find(s, rq->id, call);
+	Grpc__UpdateContainerRequest ask = GRPC__UPDATE_CONTAINER_REQUEST__INIT;
+	struct err e = { 0 };
+
+	if (!c)
+		return;
+	if (!rq->resources) {
+		task_reply_empty(call);
+		return;
+	}
+	ask.resources = oci_resources_parse(rq->resources->value.data, rq->resources->value.len, &e);
+	if (!ask.resources) {
+		ttrpc_fail_err(call, &e);
+		return;
+	}
+	pod_limit(s, ask.resources);
+	ask.container_id = c->id;
+	agent_ask(task_agent(s), "UpdateContainer", &ask, &grpc__empty__descriptor, AGENT_LIMIT_NS,
+		  task_relay, call);
+	grpc__linux_resources__free_unpacked(ask.resources, NULL);
+}
+
+TASK_RPC(task_checkpoint, Ctd__CheckpointTaskRequest)
+{
+	(void)s;
+	ttrpc_fail(call, TTRPC_UNIMPLEMENTED, "checkpoint of %s: not implemented", rq->id);
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------- */
+
+struct task_delete {
+	struct ttrpc_call *call;
+	struct shim_proc *p;
+};
+
+static void task_delete_reply(struct ttrpc_call *call, const struct shim_proc *p, uint32_t pid)
+{
+	Ctd__DeleteResponse r = CTD__DELETE_RESPONSE__INIT;
+	Ctd__Timestamp t;
+
+	r.pid = pid;
+	r.exit_status = p->code;
+	r.exited_at = task_exit_time(p, &t);
+	ttrpc_reply(call, &r.base);
+}
+
+static void task_publish_delete(const struct shim_proc *p, uint32_t pid)
+{
+	Ctd__TaskDelete ev = CTD__TASK_DELETE__INIT;
+	Ctd__Timestamp t = shim_timestamp(p->exited_ns);
+
+	ev.container_id = ev.id = p->ctr->id;
+	ev.pid = pid;
+	ev.exit_status = p->code;
+	ev.exited_at = &t;
+	shim_events_publish(&p->ctr->shim->events, "/tasks/delete", "containerd.events.TaskDelete", &ev.base);
+}
+
+/* The last of a container: nothing of it may be left on the host when the answer leaves, since its
+ * snapshot is removed next. The last container takes the machine with it. */
+static void task_delete_container(struct shim_proc *p, struct ttrpc_call *call)
+{
+	struct shim_container *c = p->ctr;
+	struct shim *s = c->shim;
+	const uint32_t pid = shim_pid(s);
+	const struct hooks_state st = { c->spec, c->id, c->bundle, 0 };
+
+	create_undo(c);
+	if (!s->containers->next)
+		pod_stop(s);
+	hooks_run(HOOKS_POSTSTOP, &st, NULL);
+	task_publish_delete(p, pid);
+	/* Unmounted before it is answered, forgotten after. */
+	shim_container_unmount(c);
+	task_delete_reply(call, p, pid);
+	shim_container_free(c);
+	shim_maybe_end(s);
+}
+
+static void task_delete_finish(struct shim_proc *p)
+{
+	struct ttrpc_call *call = take_ptr(&p->deleting);
+	struct shim *s = p->ctr->shim;
+
+	timer_stop(&p->drain);
+	if (*p->exec_id) {
+		task_delete_reply(call, p, shim_pid(s));
+		shim_exec_free(p);
+	} else {
+		task_delete_container(p, call);
+	}
+}
+
+static void task_logger_over(void *arg)
+{
+	task_delete_finish(arg);
+}
+
+static void task_drained(struct timer *t)
+{
+	struct shim_proc *p = container_of(t, struct shim_proc, drain);
+
+	p->draining = false;
+	process_hang_up(&p->run);
+	if (!shim_stdio_close(&p->io, task_logger_over, p))
+		task_delete_finish(p);
+}
+
+void task_output_ended(struct shim_proc *p)
+{
+	if (p->deleting && p->draining)
+		timer_start(&p->ctr->shim->loop, &p->drain, 0, task_drained); /* from the loop */
+}
+
+/* Output on its way is delivered first, unless nobody reads it. */
+static void task_delete_drain(struct shim_proc *p)
+{
+	bool wait = process_has_output(&p->run);
+
+	p->draining = true;
+	timer_start(&p->ctr->shim->loop, &p->drain,
+		    wait ? clock_mono_ns() + TASK_DRAIN_MS * NS_PER_MS : 0, task_drained);
+}
+
+static void task_on_removed(void *arg, const struct ttrpc_result *res)
+{
+	struct shim_proc *p = arg;
+
+	if (res->code != TTRPC_OK && res->code != TTRPC_NOT_FOUND && res->code != TTRPC_UNAVAILABLE)
+		log_warn("the guest could not remove the container", KV("id", p->ctr->id),
+			 KV("reason", res->message));
+	p->ctr->in_guest = false;
+	/* A container that was never started has no exit but this. */
+	if (p->status != CTD__STATUS__STOPPED)
+		shim_proc_exited(p, 137);
+	task_delete_drain(p);
+}
+
+static void task_remove_from_guest(struct shim_proc *p)
+{
+	Grpc__RemoveContainerRequest ask = GRPC__REMOVE_CONTAINER_REQUEST__INIT;
+
+	ask.container_id = p->ctr->id;
+	ask.timeout = 10;
+	agent_ask(task_agent(p->ctr->shim), "RemoveContainer", &ask, &grpc__empty__descriptor,
+		  AGENT_LIMIT_NS, task_on_removed, p);
+}
+
+TASK_RPC(task_delete, Ctd__DeleteRequest)
+{
+	struct shim_proc *p = shim_proc_find(s, rq->id, rq->exec_id, call);
+
+	if (!p)
+		return;
+	if (p->ctr->creating) {
+		/* Whoever asked for it has gone: it will fail, and then there is nothing. */
+		create_abort(p->ctr);
+		ttrpc_fail(call, TTRPC_NOT_FOUND, "container %s: not found", rq->id);
+	} else if (p->status == CTD__STATUS__RUNNING || p->starting) {
+		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION,
+			   "cannot delete a running process: failed precondition");
+	} else if (p->deleting) {
+		ttrpc_fail(call, TTRPC_NOT_FOUND, "container %s: not found", rq->id);
+	} else {
+		p->deleting = call;
+		if (*p->exec_id || !p->ctr->in_guest)
+			task_delete_drain(p);
+		else
+			task_remove_from_guest(p);
+	}
+}
+
+TASK_RPC(task_shutdown, Ctd__ShutdownRequest)
+{
+	(void)rq;
+	task_reply_empty(call);
+	s->shutdown = !s->containers || s->containers->creating;
+	shim_maybe_end(s);
+}
+
+/* --- the table ------------------------------------------------------------------------------------------------ */
+
+#define TASK_ROWS(service)                                                                         \
+	{ service, "State", &ctd__state_request__descriptor, task_state },                         \
+	{ service, "Create", &ctd__create_task_request__descriptor, task_create },                 \
+	{ service, "Start", &ctd__start_request__descriptor, task_start },                         \
+	{ service, "Delete", &ctd__delete_request__descriptor, task_delete },                      \
+	{ service, "Pids", &ctd__pids_request__descriptor, task_pids },                            \
+	{ service, "Pause", &ctd__pause_request__descriptor, task_pause },                         \
+	{ service, "Resume", &ctd__resume_request__descriptor, task_resume },                      \
+	{ service, "Checkpoint", &ctd__checkpoint_task_request__descriptor, task_checkpoint },     \
+	{ service, "Kill", &ctd__kill_request__descriptor, task_kill },                            \
+	{ service, "Exec", &ctd__exec_process_request__descriptor, task_exec },                    \
+	{ service, "ResizePty", &ctd__resize_pty_request__descriptor, task_resize },               \
+	{ service, "CloseIO", &ctd__close_iorequest__descriptor, task_close_io },                  \
+	{ service, "Update", &ctd__update_task_request__descriptor, task_update },                 \
+	{ service, "Wait", &ctd__wait_request__descriptor, task_wait },                            \
+	{ service, "Stats", &ctd__stats_request__descriptor, task_stats },                         \
+	{ service, "Connect", &ctd__connect_request__descriptor, task_connect },                   \
+	{ service, "Shutdown", &ctd__shutdown_request__descriptor, task_shutdown }
+
+const struct ttrpc_method *task_methods(size_t *n)
+{
+	static const struct ttrpc_method rows[] = {
+		TASK_ROWS("containerd.task.v2.Task"),
+		TASK_ROWS("containerd.task.v3.Task"),
+	};
+	*n = ARRAY_LEN(rows);
+	return rows;
+}
