@@ -77,6 +77,11 @@
 #include "amalgam/runtime/attach.c"    /* into a sandbox that somebody else supervises    */
 #include "amalgam/runtime/pump.c"      /* bytes from one descriptor to another            */
 
+/* containerd's face: a shim, one process and one thread per pod. */
+#include "amalgam/shim/flags.c"      /* its command line                                  */
+#include "amalgam/shim/bootstrap.c"  /* stdin of start; options                           */
+#include "amalgam/shim/log.c"        /* our lines in containerd's log                     */
+
 /* Front door. */
 #include "amalgam/cli/opt.c"         /* option tables                                     */
 #include "amalgam/cli/cli.c"         /* failing in one line, opening /dev/kvm            */
