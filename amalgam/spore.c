@@ -81,6 +81,7 @@
 #include "amalgam/shim/flags.c"      /* its command line                                  */
 #include "amalgam/shim/bootstrap.c"  /* stdin of start; options                           */
 #include "amalgam/shim/log.c"        /* our lines in containerd's log                     */
+#include "amalgam/shim/events.c"     /* telling containerd what happened                  */
 
 /* Front door. */
 #include "amalgam/cli/opt.c"         /* option tables                                     */
