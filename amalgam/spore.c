@@ -80,6 +80,16 @@
 #include "amalgam/runtime/attach.c"    /* into a sandbox that somebody else supervises    */
 #include "amalgam/runtime/pump.c"      /* bytes from one descriptor to another            */
 
+/* containerd's face: a shim, one process and one thread per pod. */
+#include "amalgam/shim/flags.c"      /* its command line                                  */
+#include "amalgam/shim/bootstrap.c"  /* stdin of start; options                           */
+#include "amalgam/shim/log.c"        /* our lines in containerd's log                     */
+#include "amalgam/shim/events.c"     /* telling containerd what happened                  */
+#include "amalgam/shim/uri.c"        /* where a stream goes                               */
+#include "amalgam/shim/logger.c"     /* a program that gets the output                    */
+#include "amalgam/shim/stdio.c"      /* streams as containerd names them                  */
+#include "amalgam/shim/stats.c"      /* what a container uses, in containerd's words        */
+
 /* Front door. */
 #include "amalgam/cli/opt.c"         /* option tables                                     */
 #include "amalgam/cli/cli.c"         /* failing in one line, opening /dev/kvm            */

@@ -5,10 +5,22 @@
 
 static int log_fd = 2;
 static enum log_level log_max = LOG_WARN;
+static struct {
+	log_sink_fn *fn; /* NULL: log_fd is the destination */
+	void *arg;
+} log_sink;
 
 void log_setup(int fd, enum log_level level)
 {
 	log_fd = fd;
+	log_max = level;
+	log_sink.fn = NULL;
+}
+
+void log_setup_sink(log_sink_fn *sink, void *arg, enum log_level level)
+{
+	log_sink.fn = sink;
+	log_sink.arg = arg;
 	log_max = level;
 }
 
@@ -48,7 +60,7 @@ void log_line(enum log_level level, const char *msg, const struct log_kv *kv, si
 	struct timespec ts;
 	struct tm tm;
 
-	if (log_fd < 0 || level > log_max)
+	if ((log_fd < 0 && !log_sink.fn) || level > log_max)
 		return;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	gmtime_r(&ts.tv_sec, &tm);
@@ -60,7 +72,9 @@ void log_line(enum log_level level, const char *msg, const struct log_kv *kv, si
 		log_put_quoted(line, sizeof line, &len, kv[i].value ? kv[i].value : "");
 	}
 	line[len++] = '\n';
-	if (write(log_fd, line, len) < 0) {
+	if (log_sink.fn) {
+		log_sink.fn(log_sink.arg, line, len);
+	} else if (write(log_fd, line, len) < 0) {
 		/* Nothing to tell it to: the log itself is gone. */
 	}
 	errno = saved;

@@ -19,6 +19,10 @@ struct log_kv {
 
 /* Where lines go (fd stays the caller's, -1 = nowhere) and the least urgent level kept. */
 INTERNAL void log_setup(int fd, enum log_level level);
+/* The same with a function that gets each line, newline included, for a destination that comes and
+ * goes. It runs on the thread that logs, must not block and must not log. */
+typedef void log_sink_fn(void *arg, const char *line, size_t n);
+INTERNAL void log_setup_sink(log_sink_fn *sink, void *arg, enum log_level level);
 INTERNAL void log_line(enum log_level level, const char *msg, const struct log_kv *kv, size_t n);
 
 #define LOG_AT(level, msg, ...)                                               \

@@ -74,3 +74,22 @@ TEST(log_leaves_errno_alone)
 	log_info("x");
 	CHECK_EQ(errno, EBADMSG);
 }
+
+static void tlog_sink(void *arg, const char *line, size_t n)
+{
+	snprintf(arg, sizeof tlog_text, "%.*s", (int)n, line);
+}
+
+TEST(log_lines_go_to_a_function_if_there_is_one)
+{
+	tlog_start(LOG_DEBUG);
+	log_setup_sink(tlog_sink, tlog_text, LOG_INFO);
+	log_info("here", KV("k", "v"));
+	CHECK_HAS(tlog_text, " level=info msg=\"here\" k=\"v\"\n");
+	tlog_text[0] = '\0';
+	log_debug("not urgent");
+	CHECK_STR(tlog_text, "");
+	log_setup(tlog_fds[1], LOG_INFO);
+	log_info("there");
+	CHECK_HAS(tlog_read(), "msg=\"there\"");
+}
