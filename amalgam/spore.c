@@ -35,6 +35,7 @@
 
 /* What a sandbox takes from the host, and gives back. */
 #include "amalgam/resource/hooks.c" /* OCI hooks                                           */
+#include "amalgam/resource/mounts.c" /* root filesystems, as containerd lists them          */
 
 /* The machine: knows no container. Runs jailed, behind vmm/ctl.h. */
 #include "vmm/gmem.c"             /* guest memory: the only door to it                    */
