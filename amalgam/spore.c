@@ -17,7 +17,7 @@
 #include "amalgam/base/log.c"  /* one line per event                                      */
 #include "amalgam/base/fd.c"   /* whole reads and writes, descriptors over sockets        */
 #include "amalgam/base/path.c" /* files, atomic replacement, trees, walks inside a root   */
-#include "amalgam/base/proc.c" /* process identity, exit status                           */
+#include "amalgam/base/proc.c" /* process identity, exit status, programs run to their end */
 #include "amalgam/base/loop.c" /* epoll: descriptors and timers                           */
 
 /* Bytes <-> structs. */
@@ -32,6 +32,10 @@
 
 /* Settings. */
 #include "amalgam/config/config.c"
+
+/* What a sandbox takes from the host, and gives back. */
+#include "amalgam/resource/hooks.c" /* OCI hooks                                           */
+#include "amalgam/resource/mounts.c" /* root filesystems, as containerd lists them          */
 
 /* The machine: knows no container. Runs jailed, behind vmm/ctl.h. */
 #include "vmm/gmem.c"             /* guest memory: the only door to it                    */

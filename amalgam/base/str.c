@@ -59,7 +59,9 @@ void str_utf8_put(struct buf *b, uint32_t code)
 	static const struct {
 		uint32_t max;
 		uint8_t lead, more;
-	} rows[] = { { 0x7f, 0x00, 0 }, { 0x7ff, 0xc0, 1 }, { 0xffff, 0xe0, 2 }, { 0x10ffff, 0xf0, 3 } };
+	} rows[] = {
+		{ 0x7f, 0x00, 0 }, { 0x7ff, 0xc0, 1 }, { 0xffff, 0xe0, 2 }, { 0x10ffff, 0xf0, 3 }
+	};
 	uint8_t raw[4];
 	unsigned r = 0;
 
@@ -93,4 +95,24 @@ void str_json(struct buf *b, const char *s)
 		p += n;
 	}
 	buf_add(b, "\"", 1);
+}
+
+void str_first_line(char *out, size_t room, const void *text, size_t n)
+{
+	const uint8_t *p = n ? text : (const uint8_t *)"",
+		      *end = p + n; /* an empty buf has no memory */
+	size_t len = 0;
+
+	while (p < end && strchr(" \t\r\n", *p) && *p)
+		p++;
+	while (p < end && *p != '\n' && *p != '\r') {
+		unsigned k = str_utf8_len(p, (size_t)(end - p));
+		bool odd = k == 0 || *p < 0x20 || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0);
+		if (len + (odd ? 1 : k) >= room)
+			break;
+		memcpy(out + len, odd ? (const uint8_t *)"?" : p, odd ? 1 : k);
+		len += odd ? 1 : k;
+		p += k ? k : 1;
+	}
+	out[len] = '\0';
 }

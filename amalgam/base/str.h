@@ -17,3 +17,8 @@ INTERNAL void str_utf8_put(struct buf *b, uint32_t code);
 
 /* Append s to b as a JSON string, quotes included. Bytes that are not UTF-8 become U+FFFD. */
 INTERNAL void str_json(struct buf *b, const char *s);
+
+/* The first line of text that is not empty, as a C string of at most room - 1 bytes. Leading blanks
+ * go; control characters and bytes that are not UTF-8 become '?': for words of another program in a
+ * message of ours. */
+INTERNAL void str_first_line(char *out, size_t room, const void *text, size_t n);

@@ -5,6 +5,10 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "amalgam/base/buf.h"
+#include "amalgam/base/fd.h"
+#include "amalgam/base/mem.h"
+#include "amalgam/base/path.h"
 #include "tests/unit/test.h"
 
 static pid_t tproc_sleeper(void)
@@ -86,4 +90,64 @@ TEST(proc_wait_goes_on_after_a_signal)
 	}
 	CHECK_EQ(proc_exit_code(proc_wait(pid)), 3);
 	CHECK_EQ(proc_wait(pid), -ECHILD);
+}
+
+TEST(proc_oom_score_from_is_the_parents_plus_one_up_to_1000)
+{
+	static const struct {
+		const char *parent, *own;
+	} rows[] = { { "5", "6\n" }, { "999", "1000\n" }, { "1000", "1000\n" } };
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		AUTO_BUF struct buf b = { 0 };
+		pid_t pid = tproc_sleeper();
+		AUTO_FREE char *path = mem_printf("/proc/%d/oom_score_adj", pid);
+		CHECK_EQ(path_put(path, rows[i].parent), 0);
+		CHECK_EQ(proc_oom_score_from(pid), 0);
+		CHECK_EQ(path_read("/proc/self/oom_score_adj", 64, &b, NULL), 0);
+		CHECK_STR(buf_cstr(&b), rows[i].own);
+		kill(pid, SIGKILL);
+		CHECK(proc_wait(pid) >= 0);
+		CHECK_EQ(proc_oom_score_from(pid), -ENOENT);
+	}
+}
+
+static int tproc_run(const char *path, const char *script, struct buf *words, uint64_t timeout_s)
+{
+	char *argv[] = { "sh", "-c", (char *)script, NULL }, *env[] = { NULL };
+	struct proc_run r = { .path = path, .argv = argv, .env = env, .timeout_s = timeout_s };
+
+	return proc_run(&r, words, 16);
+}
+
+TEST(proc_run_tells_how_the_program_ended_and_what_it_complained)
+{
+	AUTO_BUF struct buf words = { 0 };
+
+	CHECK_EQ(proc_exit_code(tproc_run("/bin/sh", "exit 4", &words, 0)), 4);
+	CHECK_EQ(words.len, 0);
+	CHECK_EQ(tproc_run("/bin/sh", "echo no; echo 0123456789abcdefgh >&2", &words, 9), 0);
+	CHECK_STR(buf_cstr(&words), "0123456789abcdef"); /* and no more than asked for */
+	CHECK_EQ(proc_exit_code(tproc_run("sh", "exit 5", &words, 0)), 5); /* found in PATH */
+	CHECK_EQ(tproc_run("/no/such", "", &words, 0), -ENOENT);
+	CHECK_EQ(tproc_run("no-such", "", &words, 0), -ENOENT);
+	CHECK_EQ(tproc_run("/bin/sh", "while :; do :; done", &words, 1), -ETIMEDOUT);
+	CHECK_EQ(proc_wait(-1), -ECHILD); /* nothing left */
+}
+
+TEST(proc_run_works_for_who_has_closed_its_own_descriptors)
+{
+	AUTO_BUF struct buf words = { 0 };
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		char *argv[] = { "sh", "-c", "read a && echo $a >&2", NULL }, *env[] = { NULL };
+		struct proc_run r = {
+			.path = "/bin/sh", .argv = argv, .env = env, .in = "x\n", .nin = 2
+		};
+		fd_close_from(0);
+		_exit(proc_run(&r, &words, 16) == 0 && words.len == 2 && words.data[0] == 'x' ? 7
+											      : 8);
+	}
+	CHECK_EQ(proc_exit_code(proc_wait(pid)), 7);
 }

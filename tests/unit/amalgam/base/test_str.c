@@ -84,7 +84,7 @@ TEST(str_utf8_len_knows_the_well_formed_sequences)
 
 TEST(str_utf8_put_writes_what_str_utf8_len_accepts)
 {
-	static const uint32_t codes[] = { 0,	  'a',	  0x7f,	  0x80,	  0x7ff,   0x800,
+	static const uint32_t codes[] = { 0,      'a',    0x7f,   0x80,    0x7ff,   0x800,
 					  0xd7ff, 0xe000, 0xffff, 0x10000, 0x10ffff };
 
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
@@ -125,4 +125,29 @@ TEST(str_json_quotes_and_escapes)
 		str_json(&b, rows[i].text);
 		CHECK_STR(buf_cstr(&b), rows[i].json);
 	}
+}
+
+TEST(str_first_line_is_one_printable_line_that_fits)
+{
+	static const struct {
+		const char *text, *line;
+	} rows[] = {
+		{ "", "" },
+		{ "\n \t\r\n", "" },
+		{ "one\ntwo", "one" },
+		{ "\n  one\r\n", "one" },
+		{ "a\033[1mb\177\302\205c", "a?[1mb??c" },
+		{ "\377\303\251\303", "?\303\251?" },
+		{ "123456789012", "12345678901" },
+		{ "1234567890\303\251", "1234567890" },
+	};
+	char out[12];
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		test_note("%s", rows[i].text);
+		str_first_line(out, sizeof out, test_guard_str(rows[i].text), strlen(rows[i].text));
+		CHECK_STR(out, rows[i].line);
+	}
+	str_first_line(out, sizeof out, "\0a", 2);
+	CHECK_STR(out, "?a");
 }
