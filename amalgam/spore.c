@@ -75,6 +75,7 @@
 #include "amalgam/runtime/agent.c"     /* typed calls into the guest                      */
 #include "amalgam/runtime/template.c"  /* make, find, destroy templates                   */
 #include "amalgam/runtime/sandbox.c"   /* a machine with an agent in it                   */
+#include "amalgam/runtime/binds.c"     /* a specification's bind mounts -> shares         */
 #include "amalgam/runtime/default_spec.c" /* a container nobody wrote a spec for       */
 #include "amalgam/runtime/container.c" /* a container with its streams                    */
 #include "amalgam/runtime/attach.c"    /* into a sandbox that somebody else supervises    */
@@ -84,6 +85,7 @@
 #include "amalgam/cli/opt.c"         /* option tables                                     */
 #include "amalgam/cli/cli.c"         /* failing in one line, opening /dev/kvm            */
 #include "amalgam/cli/tty.c"         /* the person's terminal                             */
+#include "amalgam/cli/run_rootfs.c"  /* spore run: image, directory, volumes              */
 #include "amalgam/cli/cmd_run.c"     /* spore run                                         */
 #include "amalgam/cli/cmd_exec.c"    /* spore exec                                        */
 #include "amalgam/cli/cmd_manage.c"  /* spore ps, kill, logs, pause, resume, rm, check    */
