@@ -45,6 +45,8 @@
 #include "vmm/virtio/balloon.c"   /* memory back to the host                              */
 #include "vmm/virtio/blk_req.c"   /* disks: what a request means                          */
 #include "vmm/virtio/blk.c"       /* disks: queue, threads, life                          */
+#include "vmm/fuse/pool.c"        /* files: threads that may                              */
+#include "vmm/virtio/fs.c"        /* files: the device                                    */
 #include "vmm/virtio/vsock.c"     /* streams: packets and credit                          */
 #include "vmm/virtio/vsock_in.c"  /* streams: packets from the guest                       */
 #include "vmm/virtio/vsock_out.c" /* streams: packets to the guest                         */
