@@ -76,7 +76,7 @@ int binds_of_spec(struct binds *b, Grpc__Spec *spec, const char *dir, const char
 	return 0;
 }
 
-void binds_close(struct binds *b)
+ONLY_TESTED void binds_close(struct binds *b)
 {
 	for (unsigned i = 0; i < b->n; i++)
 		close(b->share[i].fd);
