@@ -169,15 +169,26 @@ static int run_open_root(struct run *r, struct err *e)
 {
 	if (r->opt.rootfs)
 		return run_rootfs_dir(&r->rootfs, "--rootfs", r->opt.rootfs, r->opt.read_only, e);
-	return run_rootfs_block(&r->rootfs, r->opt.block, r->opt.read_only, e);
+	return run_rootfs_block(&r->rootfs, "--block", r->opt.block, r->opt.read_only, e);
+}
+
+static int run_open_bundle_root(struct run *r, struct err *e)
+{
+	const char *path = r->spec->root->path;
+	AUTO_FREE char *root = *path == '/' ? mem_strdup(path) : mem_printf("%s/%s", r->opt.bundle, path);
+	struct stat st;
+
+	if (stat(root, &st) < 0)
+		return err_set(e, -errno, "root.path %s: %m; give a directory or an image", root);
+	if (S_ISDIR(st.st_mode))
+		return run_rootfs_dir(&r->rootfs, "root.path", root, r->opt.read_only, e);
+	return run_rootfs_block(&r->rootfs, "root.path", root, r->opt.read_only, e);
 }
 
 static int run_load_bundle(struct run *r, struct err *e)
 {
 	AUTO_FREE char *config = mem_printf("%s/config.json", r->opt.bundle);
-	AUTO_FREE char *root = NULL;
 	AUTO_BUF struct buf b = { 0 };
-	struct stat st;
 	int err = path_read(config, OCI_SPEC_MAX_BYTES, &b, e);
 
 	if (err < 0)
@@ -199,13 +210,8 @@ static int run_load_bundle(struct run *r, struct err *e)
 		return err_wrap(e, "%s", config);
 	if (r->opt.block || r->opt.rootfs)
 		return run_open_root(r, e);
-	root = r->spec->root->path[0] == '/' ? mem_strdup(r->spec->root->path) :
-					       mem_printf("%s/%s", r->opt.bundle, r->spec->root->path);
-	if (stat(root, &st) == 0 && S_ISDIR(st.st_mode)) {
-		err = run_rootfs_dir(&r->rootfs, "root.path", root, r->opt.read_only, e);
-		return err < 0 ? err_wrap(e, "%s", config) : 0;
-	}
-	return run_rootfs_block(&r->rootfs, root, r->opt.read_only, e);
+	err = run_open_bundle_root(r, e);
+	return err < 0 ? err_wrap(e, "%s", config) : 0;
 }
 
 static void run_default_spec(struct run *r)

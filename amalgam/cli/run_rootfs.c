@@ -10,9 +10,10 @@
 
 #define RUN_ROOTFS_SHARE "rootfs"
 
-int run_rootfs_block(struct run_rootfs *r, const char *path, bool read_only, struct err *e)
+int run_rootfs_block(struct run_rootfs *r, const char *what, const char *path, bool read_only,
+		     struct err *e)
 {
-	AUTO_FREE char *name = mem_printf("--block %s", path);
+	AUTO_FREE char *name = mem_printf("%s %s", what, path);
 	const int flags = O_CLOEXEC | O_NONBLOCK; /* what is neither file nor device must not wait */
 	bool ro = read_only;
 	struct stat st;
@@ -28,16 +29,16 @@ int run_rootfs_block(struct run_rootfs *r, const char *path, bool read_only, str
 	if (ro)
 		r->block_fd = open(path, O_RDONLY | flags);
 	if (r->block_fd < 0 && errno == EBUSY)
-		return err_set(e, -EBUSY, "--block %s: in use on this host; unmount it, or give --read-only",
-			       path);
+		return err_set(e, -EBUSY, "%s: in use on this host; unmount it, or give --read-only",
+			       name);
 	if (r->block_fd < 0 || fstat(r->block_fd, &st) < 0)
-		return err_set(e, -errno, "--block %s: %m; give an image file or a block device", path);
+		return err_set(e, -errno, "%s: %m; give an image file or a block device", name);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_set(e, -EINVAL, "--block %s: neither a file nor a block device; give one of "
-			       "them", path);
+		return err_set(e, -EINVAL, "%s: neither a file nor a block device; give one of "
+			       "them", name);
 	if (S_ISREG(st.st_mode) && st.st_size == 0)
-		return err_set(e, -EINVAL, "--block %s: empty file; make an image with: mke2fs -t ext4 -d "
-			       "DIRECTORY IMAGE SIZE", path);
+		return err_set(e, -EINVAL, "%s: empty file; make an image with: mke2fs -t ext4 -d "
+			       "DIRECTORY IMAGE SIZE", name);
 	r->root.fstype = container_detect_fs(r->block_fd, name, e);
 	if (!r->root.fstype)
 		return e->code;
@@ -45,8 +46,8 @@ int run_rootfs_block(struct run_rootfs *r, const char *path, bool read_only, str
 	/* One writer, or many readers: two guests with one ext4 mounted writable destroy it. The lock
 	 * belongs to the open file, so it lasts as long as the machine has it. */
 	if (flock(r->block_fd, (r->root.read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0)
-		return err_set(e, -EBUSY, "--block %s: in use by another sandbox; use a copy, or "
-			       "--read-only for all of them", path);
+		return err_set(e, -EBUSY, "%s: in use by another sandbox; use a copy, or "
+			       "--read-only for all of them", name);
 	return 0;
 }
 

@@ -11,10 +11,10 @@ struct run_rootfs {
 	struct container_rootfs root;
 };
 
-/* --block, or an image in a bundle. Locked as long as the machine has it. */
-INTERNAL MUST_USE int run_rootfs_block(struct run_rootfs *r, const char *path, bool read_only,
-				       struct err *e);
-/* --rootfs, or a directory in a bundle; what names it in an error. */
+/* --block, or an image in a bundle; what says which, in an error. Locked as long as the machine has it. */
+INTERNAL MUST_USE int run_rootfs_block(struct run_rootfs *r, const char *what, const char *path,
+				       bool read_only, struct err *e);
+/* --rootfs, or a directory in a bundle. */
 INTERNAL MUST_USE int run_rootfs_dir(struct run_rootfs *r, const char *what, const char *path,
 				     bool read_only, struct err *e);
 /* Is this descriptor one that is needed later? */
