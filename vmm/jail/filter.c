@@ -93,8 +93,9 @@ static const struct jail_call jail_calls[] = {
 static const struct jail_table jail_machine = { jail_calls, ARRAY_LEN(jail_calls) };
 
 /* What a file server does (vmm/fuse/pool.h), always relative to a descriptor or to /proc/<pid>/fd: the
- * root is empty, a share's mount ends at its root. No call that changes who the thread is, but for setfsuid and setfsgid, which decide whose
- * the new files are; none that makes a descriptor from a handle, a mount, a socket, a process. */
+ * root is empty, a share's mount ends at its root. No call that changes who the thread is, but for
+ * setfsuid and setfsgid, which decide whose the new files are; none that makes a descriptor from a
+ * handle, a mount, a socket, a process. */
 static const struct jail_call jail_file_calls[] = {
 	{ SYS_write, JAIL_ANY },
 	{ SYS_close, JAIL_ANY },

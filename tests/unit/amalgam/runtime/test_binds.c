@@ -24,7 +24,8 @@ TEST(binds_of_a_spec_become_shares_and_the_guests_own_stay)
 	Grpc__Spec *s = tbinds_spec(
 		"{\"destination\": \"/a\", \"type\": \"bind\", \"source\": \"vol\"},"
 		"{\"destination\": \"/p\", \"type\": \"proc\", \"source\": \"proc\"},"
-		"{\"destination\": \"/b\", \"type\": \"none\", \"source\": \"vol/f\", \"options\": [\"rbind\", \"ro\"]},"
+		"{\"destination\": \"/b\", \"type\": \"none\", \"source\": \"vol/f\","
+		" \"options\": [\"rbind\", \"ro\"]},"
 		"{\"destination\": \"/c\", \"type\": \"bind\", \"source\": \"/dev\", \"options\": [\"rbind\"]},"
 		"{\"destination\": \"/d\", \"type\": \"bind\", \"source\": \"/proc/version\"}");
 

@@ -313,7 +313,8 @@ TEST(jail_list_of_file_threads_is_in_order_and_lacks_what_makes_power)
 		SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid, SYS_setgroups,
 		SYS_prctl, SYS_seccomp, SYS_bpf, SYS_name_to_handle_at, SYS_open_by_handle_at,
 		SYS_umask, SYS_io_uring_setup, SYS_userfaultfd, SYS_rt_sigaction, SYS_memfd_create,
-		SYS_perf_event_open, SYS_keyctl, SYS_fanotify_init, SYS_chown, SYS_truncate, 428 /* open_tree */,
+		SYS_perf_event_open, SYS_keyctl, SYS_fanotify_init, SYS_chown, SYS_truncate,
+		428 /* open_tree */,
 		429 /* move_mount */, 430 /* fsopen */, 442 /* mount_setattr */, 434 /* pidfd_open */,
 		438 /* pidfd_getfd */,
 	};

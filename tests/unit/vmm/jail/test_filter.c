@@ -263,7 +263,9 @@ static int tjail_try(long nr, long a0, long a1, long a2, long a3, int *trapped)
 	pid = fork();
 	if (pid == 0) {
 		struct err e = { 0 };
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || (jail_setup_trap(tjail_report), jail_install_filter(JAIL_MACHINE, &e)) < 0)
+		jail_setup_trap(tjail_report);
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		    jail_install_filter(JAIL_MACHINE, &e) < 0)
 			syscall(SYS_exit_group, 99);
 		syscall(nr, a0, a1, a2, a3, 0, 0);
 		syscall(SYS_exit_group, 0);
