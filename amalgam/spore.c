@@ -36,6 +36,8 @@
 /* What a sandbox takes from the host, and gives back. */
 #include "amalgam/resource/hooks.c" /* OCI hooks                                           */
 #include "amalgam/resource/mounts.c" /* root filesystems, as containerd lists them          */
+#include "amalgam/resource/share.c"  /* a directory or file, as a detached mount            */
+#include "amalgam/resource/hostcg.c" /* the cgroup of a machine                             */
 
 /* The machine: knows no container. Runs jailed, behind vmm/ctl.h. */
 #include "vmm/gmem.c"             /* guest memory: the only door to it                    */
@@ -49,6 +51,8 @@
 #include "vmm/virtio/balloon.c"   /* memory back to the host                              */
 #include "vmm/virtio/blk_req.c"   /* disks: what a request means                          */
 #include "vmm/virtio/blk.c"       /* disks: queue, threads, life                          */
+#include "vmm/fuse/pool.c"        /* files: threads that may                              */
+#include "vmm/virtio/fs.c"        /* files: the device                                    */
 #include "vmm/virtio/vsock.c"     /* streams: packets and credit                          */
 #include "vmm/virtio/vsock_in.c"  /* streams: packets from the guest                       */
 #include "vmm/virtio/vsock_out.c" /* streams: packets to the guest                         */
@@ -68,9 +72,6 @@
 #include "vmm/jail/jail.c"        /* everything else it gives up                          */
 #include "vmm/vmm.c"              /* the machine process: serve the control socket        */
 
-/* What of the host a sandbox gets. */
-#include "amalgam/resource/share.c" /* a directory or file, as a detached mount             */
-
 /* One interface to machines. */
 #include "amalgam/hv/hv_builtin.c"
 
@@ -79,8 +80,10 @@
 #include "amalgam/runtime/agent.c"     /* typed calls into the guest                      */
 #include "amalgam/runtime/template.c"  /* make, find, destroy templates                   */
 #include "amalgam/runtime/sandbox.c"   /* a machine with an agent in it                   */
+#include "amalgam/runtime/binds.c"     /* a specification's bind mounts -> shares         */
 #include "amalgam/runtime/default_spec.c" /* a container nobody wrote a spec for       */
 #include "amalgam/runtime/container.c" /* a container with its streams                    */
+#include "amalgam/runtime/process.c"   /* a process among many, by callbacks             */
 #include "amalgam/runtime/attach.c"    /* into a sandbox that somebody else supervises    */
 #include "amalgam/runtime/pump.c"      /* bytes from one descriptor to another            */
 
@@ -93,11 +96,19 @@
 #include "amalgam/shim/logger.c"     /* a program that gets the output                    */
 #include "amalgam/shim/stdio.c"      /* streams as containerd names them                  */
 #include "amalgam/shim/stats.c"      /* what a container uses, in containerd's words        */
+#include "amalgam/shim/address.c"    /* where a shim is reached                           */
+#include "amalgam/shim/proc.c"       /* containers, processes, exits in order             */
+#include "amalgam/shim/pod.c"        /* the sandbox they share                            */
+#include "amalgam/shim/create.c"     /* Create                                            */
+#include "amalgam/shim/task.c"       /* the rest of the Task service                      */
+#include "amalgam/shim/daemon.c"     /* socket, connections, life                         */
+#include "amalgam/shim/start.c"      /* start, delete, -info                              */
 
 /* Front door. */
 #include "amalgam/cli/opt.c"         /* option tables                                     */
 #include "amalgam/cli/cli.c"         /* failing in one line, opening /dev/kvm            */
 #include "amalgam/cli/tty.c"         /* the person's terminal                             */
+#include "amalgam/cli/run_rootfs.c"  /* spore run: image, directory, volumes              */
 #include "amalgam/cli/cmd_run.c"     /* spore run                                         */
 #include "amalgam/cli/cmd_exec.c"    /* spore exec                                        */
 #include "amalgam/cli/cmd_manage.c"  /* spore ps, kill, logs, pause, resume, rm, check    */

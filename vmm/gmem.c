@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "amalgam/base/mem.h"
 #include "vmm/layout.h"
 
 #define GMEM_HUGE MIB(2)
@@ -49,7 +50,8 @@ int gmem_init(struct gmem *m, uint64_t bytes, int fd, enum gmem_share share, str
 	uint8_t *p;
 	int r;
 
-	*m = (struct gmem){ .fd = fd, .shared = share == GMEM_SHARED };
+	*m = (struct gmem){ .fd = fd, .shared = share == GMEM_SHARED,
+			 .cow = fd >= 0 && share == GMEM_PRIVATE };
 	if (bytes < GMEM_HUGE || bytes % GMEM_HUGE)
 		return err_set(e, -EINVAL, "memory size %llu is not a multiple of 2 MiB",
 			       (unsigned long long)bytes);
@@ -102,6 +104,13 @@ void gmem_warm(const struct gmem *m, uint64_t first, uint64_t n)
 
 	if (first < pages && n <= pages - first)
 		(void)!madvise(m->map + first * GMEM_PAGE, n * GMEM_PAGE, MADV_POPULATE_WRITE);
+}
+
+void gmem_forget_file(struct gmem *m)
+{
+	ASSERT(!m->shared);
+	if (m->fd >= 0)
+		close(take_fd(&m->fd));
 }
 
 void gmem_fini(struct gmem *m)
@@ -184,7 +193,7 @@ static int gmem_drop(const struct gmem *m, void *p, size_t len)
 	/* Over a private file mapping DONTNEED gives our copy back and the template's page shows
 	 * again. Fresh anonymous memory is better for large ranges: to touch it costs no copy, and
 	 * no page in the template where that has a hole. */
-	if (m->fd >= 0 && len >= GMEM_REPLACE_MIN &&
+	if (m->cow && len >= GMEM_REPLACE_MIN &&
 	    mmap(p, len, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED)
 		return 0;

@@ -31,6 +31,7 @@ struct gmem {
 	size_t reserved_bytes;
 	int fd;         /* memory file, -1 = anonymous; ours */
 	bool shared;    /* GMEM_SHARED */
+	bool cow;       /* there is, or was, a file below private memory */
 };
 
 enum gmem_share {
@@ -48,6 +49,11 @@ INTERNAL MUST_USE int gmem_init(struct gmem *m, uint64_t bytes, int fd, enum gme
  * file through a private mapping would allocate its page in the file as well, and find a full tmpfs
  * with SIGBUS. Before vCPUs run. */
 INTERNAL MUST_USE int gmem_map_file(const struct gmem *m, uint64_t at, uint64_t n, struct err *e);
+
+/* Close the memory file: what is mapped stays. A descriptor of a file is a way to write to it for a thread
+ * that may open anything its process has (jail.h), and this one belongs to all clones. Not for memory
+ * that is shared, or whose changes will be asked for. */
+INTERNAL void gmem_forget_file(struct gmem *m);
 
 /* Make the pages [first, first + n) (page numbers of the memory file) private and present now, in one
  * call and not in one fault each; those outside are ignored. Only a hint. */

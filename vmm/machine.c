@@ -11,6 +11,7 @@
 #include "vmm/snapshot/snap.h"
 #include "vmm/virtio/balloon.h"
 #include "vmm/virtio/blk.h"
+#include "vmm/virtio/fs.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/vsock.h"
 #include "vmm/virtio/vsock_mux.h"
@@ -143,7 +144,11 @@ static int vmm_attach_fixed(struct vmm *m, struct err *e)
 	r = slots_attach(&m->slots, CTL_SLOT_DRIVE, vblk_new_empty(false, &m->loop, &m->mem), e);
 	if (r < 0)
 		return r;
-	return slots_attach(&m->slots, CTL_SLOT_DRIVE_RO, vblk_new_empty(true, &m->loop, &m->mem), e);
+	r = slots_attach(&m->slots, CTL_SLOT_DRIVE_RO, vblk_new_empty(true, &m->loop, &m->mem), e);
+	if (r < 0)
+		return r;
+	m->share = vfs_new(&m->loop, &m->mem, m->files);
+	return slots_attach_asleep(&m->slots, CTL_SLOT_SHARE, m->share, e);
 }
 
 /* Every slot the snapshot has must be one of the fixed ones: a template is saved with the others
@@ -344,6 +349,8 @@ static int vmm_make(struct vmm *m, const struct ctl_request *rq, struct vmm_crea
 		return r;
 	if (f->warm >= 0)
 		vmm_warm(m, f->warm);
+	if (m->files && !m->mem.shared && !m->kvm.tracks_writes)
+		gmem_forget_file(&m->mem);
 	return 0;
 }
 

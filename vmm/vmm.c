@@ -9,9 +9,11 @@
 #include "amalgam/base/fd.h"
 #include "amalgam/base/log.h"
 #include "amalgam/base/mem.h"
+#include "vmm/fuse/pool.h"
 #include "vmm/jail/jail.h"
 #include "vmm/virtio/balloon.h"
 #include "vmm/virtio/blk.h"
+#include "vmm/virtio/fs.h"
 #include "vmm/virtio/vsock_mux.h"
 
 /* A supervisor that cannot be told is gone or will not read: either way nothing is left to serve. */
@@ -105,6 +107,19 @@ static int vmm_do_connect(struct vmm *m, const struct ctl_request *rq, int *fds,
 	return 0;
 }
 
+static int vmm_do_share_add(struct vmm *m, const struct ctl_request *rq, int *fds, struct err *e)
+{
+	unsigned flags = (rq->flags & CTL_F_SHARE_READONLY ? VFS_SHARE_READONLY : 0) |
+			 (rq->flags & CTL_F_SHARE_PRIVATE ? VFS_SHARE_PRIVATE : 0);
+	int r;
+
+	if (!m->files)
+		return err_set(e, -ENOTSUP, "this machine was made without threads that serve files");
+	if ((r = slots_wake(&m->slots, CTL_SLOT_SHARE, e)) < 0)
+		return r;
+	return vfs_share_add(m->share, rq->name, take_fd(&fds[0]), flags, e);
+}
+
 /* What a request needs before it is looked at. */
 static const struct vmm_op {
 	enum ctl_op op;
@@ -124,6 +139,8 @@ static const struct vmm_op {
 	{ CTL_LISTEN, "listen", true, 1 },
 	{ CTL_BALLOON, "balloon", true, 0 },
 	{ CTL_STOP, "stop", false, 0 },
+	{ CTL_SHARE_ADD, "add share", true, 1 },
+	{ CTL_SHARE_REMOVE, "remove share", true, 0 },
 };
 
 static int vmm_dispatch(struct vmm *m, const struct ctl_request *rq, int *fds, size_t n,
@@ -154,6 +171,10 @@ static int vmm_dispatch(struct vmm *m, const struct ctl_request *rq, int *fds, s
 	case CTL_BALLOON:
 		vbal_set_target(m->balloon, (uint32_t)rq->value);
 		return 0;
+	case CTL_SHARE_ADD:
+		return vmm_do_share_add(m, rq, fds, e);
+	case CTL_SHARE_REMOVE:
+		return vfs_share_remove(m->share, rq->name, e);
 	default: /* CTL_STOP */
 		loop_stop(&m->loop);
 		return 0;
@@ -178,7 +199,7 @@ static int vmm_serve(struct vmm *m, const struct ctl_request *rq, int *fds, size
 static void vmm_on_ctl(struct watch *w, uint32_t events)
 {
 	struct vmm *m = container_of(w, struct vmm, ctl);
-	struct ctl_request rq;
+	struct ctl_request rq = { 0 };
 	struct ctl_reply reply = { 0 };
 	struct err e = { 0 };
 	int fds[FD_PASS_MAX];
@@ -244,6 +265,14 @@ static void vmm_on_trap(int nr)
 		_exit(2);
 }
 
+static int vmm_start_files(void *arg, struct err *e)
+{
+	struct fpool **pool = arg;
+
+	*pool = fpool_start(jail_enter_files, e);
+	return *pool ? 0 : e->code;
+}
+
 /* Where the process belongs, before it allocates anything that is accounted there. */
 static int vmm_join(const struct vmm_options *opt, struct err *e)
 {
@@ -263,8 +292,9 @@ void vmm_start(pid_t parent, int root_fd, int ctl_fd, const struct ctl_image *im
 	       const struct vmm_options *opt)
 {
 	static struct vmm m; /* one machine per process; too large for a stack */
+	struct fpool *files = NULL;
 	struct jail_spec jail = { .root_fd = root_fd, .ctl_fd = ctl_fd, .parent = parent,
-				  .on_trap = vmm_on_trap };
+				  .on_trap = vmm_on_trap, .arg = &files };
 	struct err e = { 0 };
 	sigset_t none;
 
@@ -275,10 +305,13 @@ void vmm_start(pid_t parent, int root_fd, int ctl_fd, const struct ctl_image *im
 	signal(SIGPIPE, SIG_IGN);
 	vcpu_setup_signals();
 	log_setup(-1, LOG_WARN);
+	if (opt && opt->serves_files)
+		jail.start_files = vmm_start_files;
 	if ((opt && vmm_join(opt, &e) < 0) || jail_enter(&jail, &e) < 0)
 		vmm_refuse(ctl_fd, &e);
 	if (vmm_init(&m, JAIL_CTL_FD, image) < 0)
 		_exit(1);
+	m.files = files;
 	loop_run(&m.loop);
 	/* The kernel takes everything back faster than we could. Threads included. */
 	_exit(0);

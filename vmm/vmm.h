@@ -36,7 +36,8 @@ struct vmm {
 	struct ioapic ioapic;
 	struct uart uart;
 	struct slots slots;
-	struct vdev *vsock, *balloon;
+	struct vdev *vsock, *balloon, *share;
+	struct fpool *files; /* threads that serve shared files; NULL = none */
 	struct vmm_gate gate;
 	struct vcpu vcpu[LAYOUT_MAX_VCPUS];
 	unsigned nvcpus;

@@ -4,7 +4,6 @@
  * exits with the command's status. Detached, a child of it is (see run_detached()). */
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -18,9 +17,9 @@
 #include "amalgam/base/proc.h"
 #include "amalgam/cli/cli.h"
 #include "amalgam/cli/opt.h"
+#include "amalgam/cli/run_rootfs.h"
 #include "amalgam/cli/tty.h"
 #include "amalgam/config/config.h"
-#include "amalgam/runtime/container.h"
 #include "amalgam/runtime/default_spec.h"
 #include "amalgam/runtime/rundir.h"
 #include "amalgam/wire/oci_spec.h"
@@ -29,7 +28,7 @@
 #define RUN_INHERITED_MAX 1024
 
 struct run_options {
-	const char *block, *bundle, *name, *config, *cwd, *user;
+	const char *rootfs, *block, *bundle, *name, *config, *cwd, *user;
 	bool terminal, detach, no_template, read_only, json_times, help;
 	uint64_t memory, cpus;
 	struct opt_list env;
@@ -45,7 +44,7 @@ struct run {
 	struct rundir_state state;
 	char *dir;              /* of the sandbox, heap; NULL until claimed */
 	char socket[108];       /* agent.sock in it */
-	int kvm_fd, block_fd, console_fd, listen_fd;
+	int kvm_fd, console_fd, listen_fd;
 	int signal_fd;
 	struct watch signals;
 	unsigned unanswered; /* signals on their way to the command */
@@ -54,7 +53,7 @@ struct run {
 	bool over;
 	struct tty tty;
 	struct container_stdio io;
-	struct container_rootfs rootfs;
+	struct run_rootfs rootfs;
 	Grpc__Spec *spec;
 	uint64_t start_ns;
 };
@@ -166,52 +165,30 @@ static int run_watch_signals(struct run *r, struct err *e)
 
 /* --- preparation: everything a person can get wrong is found before a machine exists --------------- */
 
-static int run_open_block(struct run *r, const char *path, struct err *e)
+static int run_open_root(struct run *r, struct err *e)
 {
-	AUTO_FREE char *name = mem_printf("--block %s", path);
-	const int flags = O_CLOEXEC | O_NONBLOCK; /* what is neither file nor device must not wait */
-	bool ro = r->opt.read_only;
+	if (r->opt.rootfs)
+		return run_rootfs_dir(&r->rootfs, "--rootfs", r->opt.rootfs, r->opt.read_only, e);
+	return run_rootfs_block(&r->rootfs, "--block", r->opt.block, r->opt.read_only, e);
+}
+
+static int run_open_bundle_root(struct run *r, struct err *e)
+{
+	const char *path = r->spec->root->path;
+	AUTO_FREE char *root = *path == '/' ? mem_strdup(path) : mem_printf("%s/%s", r->opt.bundle, path);
 	struct stat st;
 
-	/* A device that is mounted here, or part of something that is, is refused by O_EXCL. */
-	if (!ro)
-		r->block_fd = open(path, O_RDWR | flags | (stat(path, &st) == 0 && S_ISBLK(st.st_mode) ?
-							    O_EXCL : 0));
-	if (!ro && r->block_fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM)) {
-		log_warn("the image cannot be written to and is used read-only", KV("block", path));
-		ro = true;
-	}
-	if (ro)
-		r->block_fd = open(path, O_RDONLY | flags);
-	if (r->block_fd < 0 && errno == EBUSY)
-		return err_set(e, -EBUSY, "--block %s: in use on this host; unmount it, or give --read-only",
-			       path);
-	if (r->block_fd < 0 || fstat(r->block_fd, &st) < 0)
-		return err_set(e, -errno, "--block %s: %m; give an image file or a block device", path);
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_set(e, -EINVAL, "--block %s: neither a file nor a block device; give one of "
-			       "them", path);
-	if (S_ISREG(st.st_mode) && st.st_size == 0)
-		return err_set(e, -EINVAL, "--block %s: empty file; make an image with: mke2fs -t ext4 -d "
-			       "DIRECTORY IMAGE SIZE", path);
-	r->rootfs.fstype = container_detect_fs(r->block_fd, name, e);
-	if (!r->rootfs.fstype)
-		return e->code;
-	r->rootfs.read_only = ro || !strcmp(r->rootfs.fstype, "erofs");
-	/* One writer, or many readers: two guests with one ext4 mounted writable destroy it. The lock
-	 * belongs to the open file, so it lasts as long as the machine has it. */
-	if (flock(r->block_fd, (r->rootfs.read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0)
-		return err_set(e, -EBUSY, "--block %s: in use by another sandbox; use a copy, or "
-			       "--read-only for all of them", path);
-	return 0;
+	if (stat(root, &st) < 0)
+		return err_set(e, -errno, "root.path %s: %m; give a directory or an image", root);
+	if (S_ISDIR(st.st_mode))
+		return run_rootfs_dir(&r->rootfs, "root.path", root, r->opt.read_only, e);
+	return run_rootfs_block(&r->rootfs, "root.path", root, r->opt.read_only, e);
 }
 
 static int run_load_bundle(struct run *r, struct err *e)
 {
 	AUTO_FREE char *config = mem_printf("%s/config.json", r->opt.bundle);
-	AUTO_FREE char *root = NULL;
 	AUTO_BUF struct buf b = { 0 };
-	struct stat st;
 	int err = path_read(config, OCI_SPEC_MAX_BYTES, &b, e);
 
 	if (err < 0)
@@ -229,14 +206,12 @@ static int run_load_bundle(struct run *r, struct err *e)
 		return err_set(e, -EINVAL, "%s: process.terminal: true excludes -d", config);
 	r->io.terminal = r->spec->process->terminal;
 	r->opt.read_only |= r->spec->root->readonly;
-	if (r->opt.block)
-		return run_open_block(r, r->opt.block, e);
-	root = r->spec->root->path[0] == '/' ? mem_strdup(r->spec->root->path) :
-					       mem_printf("%s/%s", r->opt.bundle, r->spec->root->path);
-	if (stat(root, &st) == 0 && S_ISDIR(st.st_mode))
-		return err_set(e, -ENOTSUP, "%s: root.path is a directory; give its image with --block "
-			       "(mke2fs -t ext4 -d %s IMAGE SIZE)", config, root);
-	return run_open_block(r, root, e);
+	if (binds_of_spec(&r->rootfs.shares, r->spec, r->opt.bundle, "volume", e) < 0)
+		return err_wrap(e, "%s", config);
+	if (r->opt.block || r->opt.rootfs)
+		return run_open_root(r, e);
+	err = run_open_bundle_root(r, e);
+	return err < 0 ? err_wrap(e, "%s", config) : 0;
 }
 
 static void run_default_spec(struct run *r)
@@ -244,7 +219,7 @@ static void run_default_spec(struct run *r)
 	char *env[CLI_ENV_MAX];
 	struct default_spec d = { .args = r->opt.args, .env = env, .cwd = r->opt.cwd,
 					.hostname = r->state.id, .terminal = r->opt.terminal,
-					.read_only = r->rootfs.read_only };
+					.read_only = r->rootfs.root.read_only };
 
 	cli_env(&r->opt.env, r->opt.terminal, env);
 	r->io.terminal = r->opt.terminal;
@@ -257,8 +232,11 @@ static int run_check_options(struct run *r, struct err *e)
 
 	if (geteuid() != 0)
 		return err_set(e, -EPERM, CLI_NEED_ROOT);
-	if (!o->block && !o->bundle)
-		return err_set(e, -EINVAL, "run: no root filesystem; give --block FILE or --bundle DIR");
+	if (!o->rootfs && !o->block && !o->bundle)
+		return err_set(e, -EINVAL, "run: no root filesystem; give --rootfs DIR, --block FILE or "
+			       "--bundle DIR");
+	if (o->rootfs && o->block)
+		return err_set(e, -EINVAL, "run: --rootfs and --block exclude each other");
 	if (!o->bundle && !o->args[0])
 		return err_set(e, -EINVAL, "run: no command; put it after --");
 	if (o->bundle && (o->args[0] || o->env.n || o->cwd || o->terminal))
@@ -286,7 +264,7 @@ static int run_prepare(struct run *r, struct err *e)
 	if (r->opt.bundle)
 		err = run_load_bundle(r, e);
 	else
-		err = run_open_block(r, r->opt.block, e);
+		err = run_open_root(r, e);
 	if (err < 0)
 		return err;
 	if (!r->spec)
@@ -369,7 +347,7 @@ static int run_claim(struct run *r, struct err *e)
 
 static int run_start(struct run *r, struct err *e)
 {
-	struct sandbox_disk disk = { r->block_fd, r->rootfs.read_only };
+	struct sandbox_disk disk = { r->rootfs.block_fd, r->rootfs.root.read_only };
 	struct sandbox_events ev = { run_on_gone, run_on_stream, r };
 	struct sandbox_spec spec = {
 		.id = r->state.id,
@@ -380,7 +358,9 @@ static int run_start(struct run *r, struct err *e)
 		.console_fd = r->console_fd,
 		.listen_fd = r->listen_fd,
 		.disks = &disk,
-		.ndisks = 1,
+		.ndisks = r->rootfs.block_fd >= 0,
+		.shares = r->rootfs.shares.share,
+		.nshares = r->rootfs.shares.n,
 	};
 	int err;
 
@@ -393,9 +373,10 @@ static int run_start(struct run *r, struct err *e)
 		return err;
 	r->container.done = run_done;
 	r->container.arg = r;
-	r->rootfs.slot = r->sandbox.slot[0];
+	r->rootfs.root.slot = r->sandbox.slot[0];
 	r->container.user = r->opt.user;
-	err = container_run(&r->container, &r->sandbox, r->state.id, r->spec, &r->rootfs, &r->io, e);
+	err = container_run(&r->container, &r->sandbox, r->state.id, r->spec, &r->rootfs.root,
+			    &r->io, e);
 	if (err < 0)
 		return r->sandbox.gone ? err_set(e, err, "%s", r->sandbox.why) : err;
 	run_tty_size(r);
@@ -516,7 +497,7 @@ static int run_attached(struct run *r)
 static void run_let_go(const struct run *r, int started_fd)
 {
 	for (int fd = 3; fd < RUN_INHERITED_MAX; fd++)
-		if (fd != r->kvm_fd && fd != r->block_fd && fd != started_fd)
+		if (fd != r->kvm_fd && fd != started_fd && !run_rootfs_holds(&r->rootfs, fd))
 			close(fd);
 	if (chdir("/") < 0)
 		log_warn("cannot leave the directory", KV("reason", strerror(errno)));
@@ -553,10 +534,11 @@ static int run_detached(struct run *r)
 
 int cli_run(int argc, char **argv)
 {
-	struct run r = { .kvm_fd = -1, .block_fd = -1, .console_fd = -1, .listen_fd = -1,
+	struct run r = { .kvm_fd = -1, .rootfs.block_fd = -1, .console_fd = -1, .listen_fd = -1,
 			 .start_ns = clock_mono_ns(), .sandbox.vm.ctl_fd = -1 };
 	struct run_options *o = &r.opt;
 	const struct opt table[] = {
+		{ 0, "rootfs", OPT_STRING, &o->rootfs, "DIR", "root: a directory of this host", 0, 0 },
 		{ 0, "block", OPT_STRING, &o->block, "FILE", "root: ext4/erofs image or block device", 0, 0 },
 		{ 0, "bundle", OPT_STRING, &o->bundle, "DIR", "OCI bundle: run its config.json", 0, 0 },
 		{ 'n', "name", OPT_STRING, &o->name, "ID", "name of the sandbox; default: made up", 0, 0 },

@@ -117,7 +117,7 @@ static int hooks_run_one(const char *stage, Grpc__Hook *h, const char *bundle,
 	return hooks_ended(stage, h, proc_run(&run, &words, HOOKS_MAX_WORDS), &words, e);
 }
 
-ONLY_TESTED int hooks_run(enum hooks_stage stage, const struct hooks_state *s, struct err *e)
+int hooks_run(enum hooks_stage stage, const struct hooks_state *s, struct err *e)
 {
 	const struct hooks_row *row = &hooks_rows[stage];
 	AUTO_BUF struct buf state = { 0 };

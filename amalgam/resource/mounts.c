@@ -564,7 +564,7 @@ static int res_unmount_below(const char *dir, const struct res_below *keep, stru
 	}
 }
 
-ONLY_TESTED int res_unmount_all(const char *target, struct err *e)
+int res_unmount_all(const char *target, struct err *e)
 {
 	int r;
 	AUTO_FREE char *dir = res_real_name(target, &r);
@@ -576,7 +576,7 @@ ONLY_TESTED int res_unmount_all(const char *target, struct err *e)
 	return res_unmount_below(dir, NULL, e);
 }
 
-ONLY_TESTED int res_mount_all(const struct res_mount *list, size_t n, const char *target,
+int res_mount_all(const struct res_mount *list, size_t n, const char *target,
 			      struct err *e)
 {
 	AUTO_RES_BELOW struct res_below before = { 0 };
@@ -605,7 +605,7 @@ static const struct {
 	{ "erofs", "erofs" },
 };
 
-ONLY_TESTED bool res_mounts_disk(const struct res_mount *list, size_t n, struct res_disk *d)
+bool res_mounts_disk(const struct res_mount *list, size_t n, struct res_disk *d)
 {
 	AUTO_RES_OPTS struct res_opts o = { 0 };
 	AUTO_BUF struct buf data = { 0 };
@@ -634,7 +634,7 @@ ONLY_TESTED bool res_mounts_disk(const struct res_mount *list, size_t n, struct 
 	return true;
 }
 
-ONLY_TESTED void res_disk_fini(struct res_disk *d)
+void res_disk_fini(struct res_disk *d)
 {
 	free(d->options);
 	*d = (struct res_disk){ 0 };

@@ -181,7 +181,7 @@ int sandbox_share_add(struct sandbox *s, const struct sandbox_share *share, stru
 	return r < 0 ? err_wrap(e, "share \"%s\"", share->name) : 0;
 }
 
-ONLY_TESTED int sandbox_share_remove(struct sandbox *s, const char *name, struct err *e)
+int sandbox_share_remove(struct sandbox *s, const char *name, struct err *e)
 {
 	int r = hv_share_remove(&s->vm, name, e);
 

@@ -1,6 +1,7 @@
 #include "amalgam/shim/address.h"
 
 #include <bearssl.h>
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>

@@ -86,7 +86,7 @@ static bool shim_bootstrap_has_end(int fd)
 				       S_ISSOCK(st.st_mode));
 }
 
-ONLY_TESTED void shim_bootstrap_read(int fd, struct buf *b)
+void shim_bootstrap_read(int fd, struct buf *b)
 {
 	uint64_t now, end = clock_mono_ns() + SHIM_BOOTSTRAP_WAIT_MS * NS_PER_MS;
 	size_t left = SHIM_BOOTSTRAP_MAX;
@@ -123,7 +123,7 @@ static void shim_bootstrap_take(struct shim_bootstrap *b, const Ctd__BootstrapPa
 		shim_options_add(&b->options, m->extensions[i]->value);
 }
 
-ONLY_TESTED void shim_bootstrap_decode(struct shim_bootstrap *b, const void *p, size_t n,
+void shim_bootstrap_decode(struct shim_bootstrap *b, const void *p, size_t n,
 				       const char *id)
 {
 	Ctd__BootstrapParams *m = ctd__bootstrap_params__unpack(NULL, n, p);

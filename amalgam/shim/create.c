@@ -99,9 +99,9 @@ static void create_publish(const struct shim_create *op)
 	Ctd__TaskCreate ev = CTD__TASK_CREATE__INIT;
 	Ctd__TaskIO io = CTD__TASK_IO__INIT;
 
-	io.stdin_ = rq->stdin_;
-	io.stdout_ = rq->stdout_;
-	io.stderr_ = rq->stderr_;
+	io.stdin_path = rq->stdin_path;
+	io.stdout_path = rq->stdout_path;
+	io.stderr_path = rq->stderr_path;
 	io.terminal = rq->terminal;
 	ev.container_id = rq->id;
 	ev.bundle = rq->bundle;
@@ -338,8 +338,9 @@ static int create_prepare(struct shim_create *op, struct err *e)
 	shim_options_add(&op->opt, op->rq->options);
 	if (create_load_spec(c, e) < 0 || create_root(op, e) < 0)
 		return e->code;
-	c->init.terminal = c->spec->process->terminal = op->rq->terminal;
-	shim_proc_set_stdio(&c->init, op->rq->stdin_, op->rq->stdout_, op->rq->stderr_);
+	c->init.terminal = op->rq->terminal;
+	c->spec->process->terminal = op->rq->terminal;
+	shim_proc_set_stdio(&c->init, op->rq->stdin_path, op->rq->stdout_path, op->rq->stderr_path);
 	return binds_of_spec(&c->binds, c->spec, c->bundle, op->prefix, e);
 }
 

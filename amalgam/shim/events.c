@@ -53,7 +53,7 @@ static void shim_events_kick(struct shim_events *ev, uint64_t delay_ns)
 		    shim_events_send);
 }
 
-ONLY_TESTED void shim_events_publish(struct shim_events *ev, const char *topic, const char *type,
+void shim_events_publish(struct shim_events *ev, const char *topic, const char *type,
 				     const ProtobufCMessage *event)
 {
 	struct shim_event *n;
@@ -205,7 +205,7 @@ static void shim_events_send(struct timer *t)
 
 /* --- life ------------------------------------------------------------------------------------------ */
 
-ONLY_TESTED void shim_events_init(struct shim_events *ev, struct loop *l, const char *address,
+void shim_events_init(struct shim_events *ev, struct loop *l, const char *address,
 				  const char *ns)
 {
 	address = address ? address : "";
@@ -216,7 +216,7 @@ ONLY_TESTED void shim_events_init(struct shim_events *ev, struct loop *l, const 
 	ev->last = &ev->first;
 }
 
-ONLY_TESTED unsigned shim_events_flush(struct shim_events *ev, uint64_t deadline_ns)
+unsigned shim_events_flush(struct shim_events *ev, uint64_t deadline_ns)
 {
 	uint64_t now;
 

@@ -71,7 +71,7 @@ static bool shim_flags_is_flag(const char *word)
 	return word[0] == '-' && word[1] && strcmp(word, "--") != 0;
 }
 
-ONLY_TESTED int shim_flags_parse(struct shim_flags *f, int argc, char **argv, struct err *e)
+int shim_flags_parse(struct shim_flags *f, int argc, char **argv, struct err *e)
 {
 	int i = 1;
 

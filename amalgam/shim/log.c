@@ -33,7 +33,7 @@ static void shim_log_put(void *arg, const char *line, size_t n)
 	}
 }
 
-ONLY_TESTED void shim_log_start(struct shim_log *lg, const char *path, enum log_level level)
+void shim_log_start(struct shim_log *lg, const char *path, enum log_level level)
 {
 	*lg = (struct shim_log){ .path = mem_strdup(path), .fd = -1 };
 	signal(SIGPIPE, SIG_IGN);

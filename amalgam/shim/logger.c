@@ -1,6 +1,7 @@
 #include "amalgam/shim/logger.h"
 
 #include <fcntl.h>
+#include <stdarg.h>
 #include <signal.h>
 #include <sys/wait.h>
 

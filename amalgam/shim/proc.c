@@ -14,6 +14,7 @@ static void shim_proc_init(struct shim_proc *p, struct shim_container *c, const 
 {
 	*p = (struct shim_proc){ .ctr = c, .exec_id = mem_strdup(exec_id),
 				 .status = CTD__STATUS__CREATED };
+	shim_stdio_init(&p->io, &c->shim->loop);
 	p->run.container = c->id;
 	p->run.exec_id = p->exec_id;
 }

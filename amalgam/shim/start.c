@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 
 #include "amalgam/base/clock.h"
 #include "amalgam/base/fd.h"

@@ -279,7 +279,7 @@ static void shim_stats_v1(const struct shim_stats_in *in, Ctd__Any *out)
 	free(blkio.io_serviced_recursive);
 }
 
-ONLY_TESTED void shim_stats_pack(const Grpc__StatsContainerResponse *r, bool unified_host,
+void shim_stats_pack(const Grpc__StatsContainerResponse *r, bool unified_host,
 				 Ctd__Any *out)
 {
 	struct shim_stats_in in;

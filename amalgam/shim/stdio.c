@@ -23,7 +23,7 @@ void shim_stdio_close_in(struct shim_stdio *io)
 	shim_stdio_shut(&io->in_keep_fd);
 }
 
-ONLY_TESTED bool shim_stdio_close(struct shim_stdio *io, shim_logger_over_fn *over, void *arg)
+bool shim_stdio_close(struct shim_stdio *io, shim_logger_over_fn *over, void *arg)
 {
 	shim_stdio_drop_ours(io);
 	shim_stdio_close_in(io);
@@ -135,7 +135,7 @@ static int shim_stdio_open_outputs(struct shim_stdio *io, const struct shim_stdi
 	struct shim_uri u;
 	const struct shim_logger_spec logger = { .uri = &u, .bundle = s->bundle, .id = s->id,
 						 .ns = s->ns, .terminal = s->terminal };
-	int r = shim_uri_parse(&u, s->out ? s->out : "", e), out[2];
+	int r = shim_uri_parse(&u, s->out ? s->out : "", e), out[2] = { -1, -1 };
 
 	if (r == 0 && u.kind == SHIM_URI_FILE) {
 		r = shim_stdio_open_file(io, u.path, s->terminal, e);
@@ -153,15 +153,20 @@ static int shim_stdio_open_outputs(struct shim_stdio *io, const struct shim_stdi
 	return r;
 }
 
-ONLY_TESTED int shim_stdio_open(struct shim_stdio *io, struct loop *l,
+void shim_stdio_init(struct shim_stdio *io, struct loop *l)
+{
+	*io = (struct shim_stdio){ .in_fd = -1, .in_keep_fd = -1, .out_fd = -1, .err_fd = -1 };
+	shim_logger_init(&io->logger, l);
+}
+
+int shim_stdio_open(struct shim_stdio *io, struct loop *l,
 				const struct shim_stdio_spec *s, shim_logger_ready_fn *ready,
 				void *arg, struct err *e)
 {
 	struct shim_uri u;
 	int r;
 
-	*io = (struct shim_stdio){ .in_fd = -1, .in_keep_fd = -1, .out_fd = -1, .err_fd = -1 };
-	shim_logger_init(&io->logger, l);
+	shim_stdio_init(io, l);
 	r = shim_uri_parse(&u, s->in ? s->in : "", e);
 	if (r == 0 && u.kind != SHIM_URI_FIFO && u.kind != SHIM_URI_NONE)
 		r = err_set(e, -EINVAL, "%.200s: stdin cannot come from there", s->in);

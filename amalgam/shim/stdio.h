@@ -42,6 +42,9 @@ struct shim_stdio {
 	struct shim_logger logger;
 };
 
+/* Nothing open; shim_stdio_fini() is allowed from here on. shim_stdio_open() begins with this. */
+INTERNAL void shim_stdio_init(struct shim_stdio *io, struct loop *l);
+
 /* 0: ready. 1: a logger is to become ready, `ready` follows from the loop, then with the reason if it
  * does not (shim_stdio_close() is due then as always). Negative: e names the path, all is closed. */
 INTERNAL MUST_USE int shim_stdio_open(struct shim_stdio *io, struct loop *l,

@@ -83,9 +83,9 @@ TASK_RPC(task_state, Ctd__StateRequest)
 	r.bundle = p->ctr->bundle;
 	r.pid = shim_pid(s);
 	r.status = shim_proc_status(p);
-	r.stdin_ = p->in;
-	r.stdout_ = p->out;
-	r.stderr_ = p->err;
+	r.stdin_path = p->in;
+	r.stdout_path = p->out;
+	r.stderr_path = p->err;
 	r.terminal = p->terminal;
 	r.exit_status = p->code;
 	r.exited_at = task_exit_time(p, &t);
@@ -265,8 +265,9 @@ static int task_add_exec(struct shim_container *c, const Ctd__ExecProcessRequest
 		return err_wrap(e, "exec %s", rq->exec_id);
 	p = shim_exec_new(c, rq->exec_id);
 	p->spec = spec;
-	p->terminal = spec->terminal = rq->terminal;
-	shim_proc_set_stdio(p, rq->stdin_, rq->stdout_, rq->stderr_);
+	p->terminal = rq->terminal;
+	spec->terminal = rq->terminal;
+	shim_proc_set_stdio(p, rq->stdin_path, rq->stdout_path, rq->stderr_path);
 	return 0;
 }
 
@@ -423,7 +424,7 @@ TASK_RPC(task_close_io, Ctd__CloseIORequest)
 
 	if (!p)
 		return;
-	if (rq->stdin_)
+	if (rq->in)
 		shim_stdio_close_in(&p->io);
 	task_reply_empty(call);
 }

@@ -178,6 +178,16 @@ static void ga_boot_reporting(void)
 	(void)!path_put("/sys/module/page_reporting/parameters/page_reporting_order", "4");
 }
 
+/* What the host shares. Here, so that a template has the mount already and a clone pays nothing for it.
+ * A machine without the device goes without, and so does who asks it for a share. Device nodes and
+ * setuid programs of an image count, as on any other root. */
+static void ga_boot_share(void)
+{
+	if (path_mkdirs(GA_SHARE_DIR, 0700, NULL) == 0 &&
+	    mount(GA_SHARE_TAG, GA_SHARE_DIR, "virtiofs", 0, NULL) < 0 && errno != EINVAL)
+		log_warn("shared files cannot be mounted", KV("reason", strerror(errno)));
+}
+
 static void ga_boot_limits(void)
 {
 	/* A dozen descriptors per container; what containers get is decided in limits.c. */
@@ -197,6 +207,7 @@ int ga_boot_system(struct err *e)
 	 * container: the whole superblock refuses writes from here on. */
 	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL) < 0)
 		return err_set(e, -errno, "remount / read-only: %m");
+	ga_boot_share();
 	ga_boot_limits();
 	ga_boot_reporting();
 	if (setsid() < 0 && errno != EPERM)

@@ -11,6 +11,8 @@
 
 #define GA_CGROUP_ROOT "/sys/fs/cgroup"
 #define GA_STATE_DIR   "/run/kata-containers"
+#define GA_SHARE_TAG   "spore"
+#define GA_SHARE_DIR   "/run/spore/share" /* what the host shares, each by its name: PROTOCOL.agent */
 
 /* What the command line decides. Names and defaults are the stock agent's. */
 struct ga_config {

@@ -268,7 +268,7 @@ GA_RPC(ga_rpc_guest_details, Grpc__GuestDetailsRequest)
 {
 	static char version[] = SPORE_VERSION;
 	static char *devices[] = { "mmioblk", "blk", "nvdimm" };
-	static char *features[] = { "spore-clone-v1", "slot-bind", "oci-extra-v1" };
+	static char *features[] = { "spore-clone-v1", "slot-bind", "share-v1", "oci-extra-v1" };
 	Grpc__GuestDetailsResponse r = GRPC__GUEST_DETAILS_RESPONSE__INIT;
 	Grpc__AgentDetails d = GRPC__AGENT_DETAILS__INIT;
 

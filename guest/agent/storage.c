@@ -8,6 +8,7 @@
 #include "amalgam/base/path.h"
 #include "amalgam/base/str.h"
 #include "guest/agent/agent.h"
+#include "guest/agent/container.h"
 #include "guest/agent/mount.h"
 #include "guest/agent/slot.h"
 
@@ -186,7 +187,8 @@ static int ga_storage_overlay(struct ga_storage *st, const Grpc__Storage *s, str
 	return ga_storage_mount(st, s, "overlay", *s->source ? s->source : "overlay", e);
 }
 
-static int ga_storage_bind(struct ga_storage *st, const Grpc__Storage *s, struct err *e)
+static int ga_storage_bind_path(struct ga_storage *st, const Grpc__Storage *s, const char *source,
+				struct err *e)
 {
 	static char rbind[] = "rbind";
 	AUTO_FREE char **options = mem_calloc(s->n_options + 1, sizeof *options);
@@ -196,14 +198,28 @@ static int ga_storage_bind(struct ga_storage *st, const Grpc__Storage *s, struct
 	for (size_t i = 0; i < s->n_options; i++)
 		options[i] = s->options[i];
 	options[s->n_options] = rbind;
-	if (stat(s->source, &sb) < 0)
-		return err_set(e, -errno, "%s: %m", s->source);
+	if (stat(source, &sb) < 0)
+		return err_set(e, -errno, "%s: %m", source);
 	target = ga_mount_target(root, s->mount_point, S_ISDIR(sb.st_mode), e);
-	if (target < 0 ||
-	    ga_mount_at(NULL, s->source, s->mount_point, options, s->n_options + 1, e))
+	if (target < 0 || ga_mount_at(NULL, source, s->mount_point, options, s->n_options + 1, e))
 		return e->code;
 	st->is_mounted = true;
 	return 0;
+}
+
+static int ga_storage_bind(struct ga_storage *st, const Grpc__Storage *s, struct err *e)
+{
+	return ga_storage_bind_path(st, s, s->source, e);
+}
+
+/* A name at the top of the file system that the machine was booted with. */
+static int ga_storage_share(struct ga_storage *st, const Grpc__Storage *s, struct err *e)
+{
+	AUTO_FREE char *source = mem_printf(GA_SHARE_DIR "/%s", s->source);
+
+	if (!ga_container_id_is_valid(s->source))
+		return err_set(e, -EINVAL, "source \"%.64s\" is not the name of a share", s->source);
+	return ga_storage_bind_path(st, s, source, e);
 }
 
 static const struct {
@@ -213,6 +229,7 @@ static const struct {
 	{ "mmioblk", ga_storage_block },
 	{ "nvdimm", ga_storage_block },
 	{ "virtio-fs", ga_storage_virtiofs },
+	{ "share", ga_storage_share },
 	{ "ephemeral", ga_storage_ephemeral },
 	{ "local", ga_storage_local },
 	{ "overlayfs", ga_storage_overlay },

@@ -260,6 +260,7 @@ t() {
 
 # What the case made.
 tidy() {
+	awk -v dir="$WORK/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | xargs -r umount -l
 	find "$WORK" -mindepth 1 -maxdepth 1 ! -name spore ! -name "busybox.*" \
 		-exec rm -rf {} +
 }

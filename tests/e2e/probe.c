@@ -1,8 +1,17 @@
 /* probe.c - what the end-to-end tests ask of a guest and busybox cannot say. Static, in the image. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static int probe_getrandom(void)
@@ -36,6 +45,161 @@ static int probe_eat(const char *mib)
 	return 0;
 }
 
+/* --- what a file system does; each prints "NAME ok", or what was wrong ---------------------------- */
+
+static int probe_wrong(const char *what)
+{
+	printf("%s: %s\n", what, errno ? strerror(errno) : "wrong");
+	return 1;
+}
+
+static int probe_xattr(const char *path)
+{
+	char got[64];
+
+	if (setxattr(path, "user.one", "value", 5, 0) < 0)
+		return probe_wrong("setxattr");
+	if (getxattr(path, "user.one", got, sizeof got) != 5 || memcmp(got, "value", 5))
+		return probe_wrong("getxattr");
+	if (setxattr(path, "user.one", "x", 1, XATTR_CREATE) == 0 || errno != EEXIST)
+		return probe_wrong("XATTR_CREATE");
+	if (listxattr(path, got, sizeof got) < 9 || !memmem(got, sizeof got, "user.one", 9))
+		return probe_wrong("listxattr");
+	if (removexattr(path, "user.one") < 0 || getxattr(path, "user.one", got, sizeof got) >= 0)
+		return probe_wrong("removexattr");
+	puts("xattr ok");
+	return 0;
+}
+
+static int probe_mmap(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT, 0644);
+	char *p, got[6];
+
+	if (fd < 0 || ftruncate(fd, 8192) < 0)
+		return probe_wrong("open");
+	p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return probe_wrong("mmap");
+	memcpy(p + 4093, "across", 6);
+	if (msync(p, 8192, MS_SYNC) < 0 || pread(fd, got, 6, 4093) != 6 || memcmp(got, "across", 6))
+		return probe_wrong("msync");
+	if (pwrite(fd, "A", 1, 4093) != 1 || p[4093] != 'A')
+		return probe_wrong("a write beside the mapping");
+	puts("mmap ok");
+	return 0;
+}
+
+static int probe_lock(const char *path)
+{
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 5 };
+	int fd = open(path, O_RDWR | O_CREAT, 0644), status;
+
+	if (fd < 0 || fcntl(fd, F_SETLK, &l) < 0)
+		return probe_wrong("F_SETLK");
+	if (fork() == 0) {
+		l.l_start = 12;
+		l.l_len = 1;
+		_exit(fcntl(fd, F_SETLK, &l) < 0 && (errno == EAGAIN || errno == EACCES) ? 0 : 1);
+	}
+	if (wait(&status) < 0 || status)
+		return probe_wrong("a lock that conflicts");
+	puts("lock ok");
+	return 0;
+}
+
+static int probe_tmpfile(const char *dir)
+{
+	int fd = open(dir, O_TMPFILE | O_RDWR, 0600);
+
+	if (fd < 0)
+		return probe_wrong("tmpfile") - 1;
+	puts("tmpfile ok");
+	return 0;
+}
+
+/* Two processes, 200 lines each, none lost and none torn. */
+static int probe_append(const char *path)
+{
+	struct stat st;
+	int status = 0;
+	pid_t pid = fork();
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT, 0644);
+
+	for (int i = 0; i < 200; i++)
+		if (fd < 0 || write(fd, pid ? "parent\n" : "child..\n", pid ? 7 : 8) < 0)
+			return probe_wrong("append");
+	if (!pid)
+		_exit(0);
+	if (wait(&status) < 0 || status || fstat(fd, &st) < 0 || st.st_size != 200 * 15)
+		return probe_wrong("size");
+	puts("append ok");
+	return 0;
+}
+
+static int probe_unlinked(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT, 0644);
+	struct stat st;
+	char c;
+
+	if (fd < 0 || unlink(path) < 0 || write(fd, "x", 1) != 1 || pread(fd, &c, 1, 0) != 1 || c != 'x')
+		return probe_wrong("unlinked");
+	if (fchmod(fd, 0600) < 0 || ftruncate(fd, 100) < 0 || fstat(fd, &st) < 0 || st.st_size != 100 ||
+	    st.st_nlink != 0 || access(path, F_OK) == 0)
+		return probe_wrong("unlinked");
+	puts("unlinked ok");
+	return 0;
+}
+
+static int probe_hole(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT, 0644);
+
+	if (fd < 0 || pwrite(fd, "x", 1, 1 << 20) != 1)
+		return probe_wrong("write");
+	if (lseek(fd, 0, SEEK_DATA) < 4096 || lseek(fd, 0, SEEK_HOLE) != 0)
+		return probe_wrong("SEEK_DATA");
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 8192) < 0 ||
+	    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0)
+		return probe_wrong("fallocate");
+	puts("hole ok");
+	return 0;
+}
+
+enum { PROBE_NOREPLACE = 1, PROBE_EXCHANGE = 2 }; /* linux/fs.h */
+
+static int probe_rename2(const char *from, const char *to, unsigned flags)
+{
+	return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, flags);
+}
+
+static int probe_rename(const char *dir)
+{
+	if (chdir(dir) < 0 || mkdir("r1", 0755) < 0 || mkdir("r2", 0755) < 0 || symlink("x", "r2/l") < 0)
+		return probe_wrong("mkdir");
+	if (probe_rename2("r1", "r2", PROBE_NOREPLACE) == 0 || errno != EEXIST)
+		return probe_wrong("RENAME_NOREPLACE");
+	if (rename("r1", "r2") == 0 || (errno != ENOTEMPTY && errno != EEXIST))
+		return probe_wrong("rename over a directory that is not empty");
+	if (probe_rename2("r1", "r2", PROBE_EXCHANGE) < 0 || access("r1", F_OK) < 0 ||
+	    readlink("r1/l", (char[4]){ 0 }, 4) != 1)
+		return probe_wrong("RENAME_EXCHANGE");
+	if (rename("r2", "r1/l2") < 0 || rename("r1", "r1/l2/no") == 0 || errno != EINVAL)
+		return probe_wrong("rename into itself");
+	puts("rename ok");
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(const char *arg);
+} probe_files[] = {
+	{ "xattr", probe_xattr },     { "mmap", probe_mmap },         { "lock", probe_lock },
+	{ "tmpfile", probe_tmpfile }, { "append", probe_append },     { "unlinked", probe_unlinked },
+	{ "hole", probe_hole },       { "rename", probe_rename },     { "eat", probe_eat },
+};
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -46,7 +210,8 @@ int main(int argc, char **argv)
 		return probe_crash();
 	if (!strcmp(what, "sleep"))
 		return pause();
-	if (!strcmp(what, "eat") && argc > 2)
-		return probe_eat(argv[2]);
+	for (unsigned i = 0; argc > 2 && i < sizeof probe_files / sizeof *probe_files; i++)
+		if (!strcmp(what, probe_files[i].name))
+			return probe_files[i].run(argv[2]);
 	return 2;
 }

@@ -13,6 +13,7 @@
 
 #include "amalgam/base/fd.h"
 
+#define JAIL_PROC_FD     (JAIL_CTL_FD + 2) /* until file threads have it; the root is in between */
 #define JAIL_MAX_THREADS 512
 #define JAIL_MAX_FILES   (1 << 20)
 
@@ -134,7 +135,7 @@ int jail_enter_files(struct err *e)
 {
 	int r;
 
-	if (unshare(CLONE_FS) < 0)
+	if (unshare(CLONE_FS) < 0 || fchdir(JAIL_PROC_FD) < 0)
 		return err_set(e, -errno, "jail: own working directory: %m");
 	if ((r = jail_close_caps(e)) < 0 || (r = jail_change_user(e)) < 0)
 		return r;
@@ -149,38 +150,43 @@ int jail_enter_files(struct err *e)
 	return jail_install_filter(JAIL_FILES, e);
 }
 
-/* A file of which only an O_PATH descriptor is at hand is opened anew through this one. */
+/* To JAIL_PROC_FD, the first that is free. */
 static int jail_open_proc(struct err *e)
 {
 	int fd = (int)syscall(SYS_open_tree, AT_FDCWD, "/proc/self/fd",
 			      OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
-	return fd < 0 ? err_set(e, -errno, "jail: /proc/self/fd: %m") : fd;
+	ASSERT(fd < 0 || fd == JAIL_PROC_FD);
+	return fd < 0 ? err_set(e, -errno, "jail: /proc/self/fd: %m") : 0;
 }
 
 /* What file threads share with us: root, umask, descriptors. */
-static int jail_start_files(const struct jail_spec *spec, int proc_fd, struct err *e)
+static int jail_start_files(const struct jail_spec *spec, struct err *e)
 {
+	int r;
+
 	umask(0);                 /* modes are the guest's */
 	signal(SIGXFSZ, SIG_IGN); /* a limit of the person who started us is an error, not the end */
-	return spec->start_files(spec->arg, proc_fd, e);
+	r = spec->start_files(spec->arg, e);
+	close(JAIL_PROC_FD);
+	return r;
 }
 
 /* --- the whole --------------------------------------------------------------------------------------- */
 
 int jail_enter(const struct jail_spec *spec, struct err *e)
 {
-	int root_fd, proc_fd = -1, r;
+	int root_fd, r;
 
 	/* Own session: a Ctrl-C meant for the person's shell must not stop the machine. */
 	setsid();
 	if ((r = jail_close_all(spec, &root_fd, e)) < 0 ||
 	    (r = jail_set_limits(spec->start_files, e)) < 0 ||
-	    (spec->start_files && (r = proc_fd = jail_open_proc(e)) < 0) ||
+	    (spec->start_files && (r = jail_open_proc(e)) < 0) ||
 	    (r = jail_change_root(root_fd, e)) < 0)
 		return r;
 	jail_setup_trap(spec->on_trap);
-	if (spec->start_files && (r = jail_start_files(spec, proc_fd, e)) < 0)
+	if (spec->start_files && (r = jail_start_files(spec, e)) < 0)
 		return r;
 	/* setresuid() from 0 empties the effective and permitted sets; empty what could refill them. */
 	if ((r = jail_change_user(e)) < 0 || (r = jail_set_caps(0, e)) < 0)

@@ -27,10 +27,9 @@ struct jail_spec {
 	 * when it returns. May only make calls that are. */
 	void (*on_trap)(int nr);
 	/* NULL: no files are served. Else called when root and limits are in place and the process is
-	 * otherwise still what it was, to start a thread that calls jail_enter_files(). proc_fd: a
-	 * detached mount of /proc/<pid>/fd, in which "17" is what descriptor 17 refers to and `..` leads
-	 * nowhere; taken. */
-	int (*start_files)(void *arg, int proc_fd, struct err *e);
+	 * otherwise still what it was, to start a thread that calls jail_enter_files() before this
+	 * returns. */
+	int (*start_files)(void *arg, struct err *e);
 	void *arg;
 };
 
@@ -40,9 +39,10 @@ struct jail_spec {
 /* In the child, once, before any thread but those of start_files. On failure the caller must exit. */
 INTERNAL MUST_USE int jail_enter(const struct jail_spec *spec, struct err *e);
 
-/* In a file thread, before it serves: afterwards its user is the jail's and cannot change, it holds
- * JAIL_FILE_CAPS (jail.c) and no way to more, its fsuid and fsgid are 0 and may be set, its working
- * directory is its own. Threads it starts inherit all. */
+/* In a file thread, before it serves (vmm/fuse/pool.h): afterwards its user is the jail's and cannot
+ * change, it holds JAIL_FILE_CAPS (jail.c) and no way to more, its fsuid and fsgid are 0 and may be set.
+ * Its working directory is /proc/<pid>/fd, as a detached mount, in which "17" is what descriptor 17
+ * refers to and `..` leads nowhere. Threads it starts inherit all. */
 INTERNAL MUST_USE int jail_enter_files(struct err *e);
 
 /* filter.c. What happens at a call that is not allowed, in any thread; once. */

@@ -101,12 +101,15 @@ static void vmmio_set_queue_ready(struct slot *s, uint32_t v)
 }
 static void vmmio_set_notify(struct slot *s, uint32_t v)
 {
+	uint64_t one = 1;
+
+	if (v >= s->dev->ops->nqueues)
+		return;
+	if (s->kick_fd < 0) /* asleep: slots.h */
+		vmmio_kick(s, v);
 	/* Normally an ioeventfd takes this write and the guest does not stop here. */
-	if (v < s->dev->ops->nqueues && s->kick_fd >= 0) {
-		uint64_t one = 1;
-		if (write(s->kick_fd, &one, sizeof one) < 0) {
-			/* EAGAIN: the counter is full, so a kick is pending anyway. */
-		}
+	else if (write(s->kick_fd, &one, sizeof one) < 0) {
+		/* EAGAIN: the counter is full, so a kick is pending anyway. */
 	}
 }
 static uint32_t vmmio_get_isr(struct slot *s)

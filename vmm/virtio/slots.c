@@ -83,10 +83,9 @@ static int slots_watch(struct slot *sl, struct err *e)
 	return r < 0 ? err_set(e, r, "ioeventfd: %s", strerror(-r)) : 0;
 }
 
-int slots_attach(struct slots *s, unsigned i, struct vdev *d, struct err *e)
+int slots_attach_asleep(struct slots *s, unsigned i, struct vdev *d, struct err *e)
 {
 	struct slot *sl = i < LAYOUT_SLOTS ? &s->slot[i] : NULL;
-	int r;
 
 	if (!sl || sl->dev) {
 		d->ops->destroy(d);
@@ -101,8 +100,29 @@ int slots_attach(struct slots *s, unsigned i, struct vdev *d, struct err *e)
 	sl->generation++;
 	vmmio_reset(sl);
 	pthread_mutex_unlock(&sl->lock);
-	r = slots_watch(sl, e);
-	if (r < 0) {
+	return 0;
+}
+
+int slots_wake(struct slots *s, unsigned i, struct err *e)
+{
+	struct slot *sl = &s->slot[i];
+	int r;
+
+	if (sl->kick_fd >= 0)
+		return 0;
+	if ((r = slots_watch(sl, e)) < 0) {
+		slots_unwatch(sl);
+		return r;
+	}
+	slots_kick_all(sl);
+	return 0;
+}
+
+int slots_attach(struct slots *s, unsigned i, struct vdev *d, struct err *e)
+{
+	int r = slots_attach_asleep(s, i, d, e);
+
+	if (r == 0 && (r = slots_wake(s, i, e)) < 0) {
 		struct err ignored;
 		slots_detach(s, i, &ignored);
 	}

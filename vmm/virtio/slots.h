@@ -50,6 +50,12 @@ INTERNAL void slots_fini(struct slots *s);
 /* Put a device into slot i; the slot owns it from here, also on failure (then it is destroyed).
  * -EBUSY: the slot is taken, -EINVAL: no such slot. */
 INTERNAL MUST_USE int slots_attach(struct slots *s, unsigned i, struct vdev *d, struct err *e);
+/* The same for a device that most machines never use: without an eventfd, which costs each clone three
+ * system calls. Until slots_wake() the guest's kicks come on a vCPU's thread, out of KVM_RUN, so
+ * kick() must not sleep. */
+INTERNAL MUST_USE int slots_attach_asleep(struct slots *s, unsigned i, struct vdev *d, struct err *e);
+/* From here on kicks come on the loop thread, as for any other device. Nothing if they do already. */
+INTERNAL MUST_USE int slots_wake(struct slots *s, unsigned i, struct err *e);
 /* Take the device out and destroy it. The agent must have unbound the driver before: a guest that
  * still has one sees a dead device, nothing worse. -ENOENT: empty. */
 INTERNAL int slots_detach(struct slots *s, unsigned i, struct err *e);

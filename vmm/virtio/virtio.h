@@ -57,8 +57,9 @@ struct vdev_ops {
 	/* DRIVER_OK: queues are checked and latched, d->features negotiated. 0 or -errno (the transport
 	 * then sets NEEDS_RESET). Also called after restore. May be NULL. */
 	int (*activate)(struct vdev *d);
-	/* Loop thread, lock held: queue q, or another one of this device, was kicked. Process what is
-	 * there, perhaps nothing. -errno = the guest broke a rule (the transport sets NEEDS_RESET). */
+	/* Loop thread, or a vCPU's while the slot is asleep (slots.h), lock held: queue q, or another one of
+	 * this device, was kicked. Process what is there, perhaps nothing. -errno = the guest broke a rule
+	 * (the transport sets NEEDS_RESET). */
 	int (*kick)(struct vdev *d, unsigned q);
 	/* Driver reset, or the slot is being emptied: forget all requests; queues are no longer ready
 	 * when this returns. Called with the lock held. May be NULL. */

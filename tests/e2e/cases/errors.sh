@@ -145,7 +145,7 @@ bad_options() {
 	sp run --block "$IMG" --read-only
 	refused "run: no command; put it after --"
 	sp run -- /bin/true
-	refused "run: no root filesystem; give --block FILE or --bundle DIR"
+	refused "run: no root filesystem; give --rootfs DIR, --block FILE or --bundle DIR"
 }
 t "options that make no sense are refused" bad_options
 
@@ -260,10 +260,10 @@ bad_bundle() {
 	with_spec '{"ociVersion":"1.0.2","process":{"cwd":"/","args":["/bin/true"]},"root":{"path":"absent"}}'
 	refused "$c: linux: missing"
 	with_spec '{"ociVersion":"1.0.2","process":{"cwd":"/","args":["/bin/true"]},"linux":{},"root":{"path":"absent"}}'
-	refused "--block $WORK/b/absent: No such file or directory; give an image file or a block device"
+	refused "$c: root.path $WORK/b/absent: No such file or directory; give a directory or an image"
 	mkdir b/rootfs
 	with_spec '{"ociVersion":"1.0.2","process":{"cwd":"/","args":["/bin/true"]},"linux":{},"root":{"path":"rootfs"}}'
-	refused "$c: root.path is a directory; give its image with --block (mke2fs -t ext4 -d $WORK/b/rootfs IMAGE SIZE)"
+	status 127
 	with_spec "{\"ociVersion\":\"1.0.2\",\"process\":{\"cwd\":\"/\",\"args\":[]},\"linux\":{},\"root\":{\"path\":\"$IMG\"}}"
 	status 125
 	one_line_err

@@ -51,7 +51,7 @@ static uint32_t tjail_ask(int nr, uint64_t a0, uint64_t a1, uint64_t a2)
 	const struct seccomp_data d = { .nr = nr, .arch = AUDIT_ARCH_X86_64, .args = { a0, a1, a2 } };
 	struct jail_program p;
 
-	jail_build(&p);
+	jail_build(&p, &jail_machine);
 	return tjail_verdict(&p, &d);
 }
 
@@ -59,7 +59,7 @@ TEST(jail_every_jump_lands_inside_the_program)
 {
 	struct jail_program p;
 
-	jail_build(&p);
+	jail_build(&p, &jail_machine);
 	CHECK(p.first < JAIL_MAX_INSNS - 50);
 	for (unsigned at = p.first; at < JAIL_MAX_INSNS; at++) {
 		const struct sock_filter *f = &p.insn[at];
@@ -75,7 +75,7 @@ TEST(jail_every_instruction_can_be_reached)
 	struct jail_program p;
 	bool reached[JAIL_MAX_INSNS] = { false };
 
-	jail_build(&p);
+	jail_build(&p, &jail_machine);
 	reached[p.first] = true;
 	for (unsigned at = p.first; at < JAIL_MAX_INSNS; at++) {
 		const struct sock_filter *f = &p.insn[at];
@@ -109,7 +109,7 @@ TEST(jail_kills_calls_of_another_architecture)
 	static const uint32_t arch[] = { AUDIT_ARCH_I386, AUDIT_ARCH_AARCH64, 0, ~0u };
 	struct jail_program p;
 
-	jail_build(&p);
+	jail_build(&p, &jail_machine);
 	for (unsigned i = 0; i < ARRAY_LEN(arch); i++)
 		for (int nr = 0; nr < 512; nr++) {
 			const struct seccomp_data d = { .nr = nr, .arch = arch[i] };
@@ -130,7 +130,7 @@ TEST(jail_takes_few_steps_unless_it_looks_at_arguments)
 {
 	struct jail_program p;
 
-	jail_build(&p);
+	jail_build(&p, &jail_machine);
 	for (int nr = 0; nr < 512; nr++) {
 		const struct jail_call *row = tjail_row(nr);
 		const struct seccomp_data d = { .nr = nr, .arch = AUDIT_ARCH_X86_64 };
@@ -147,7 +147,7 @@ TEST(jail_traps_every_call_that_is_not_in_the_table)
 {
 	struct jail_program p;
 
-	jail_build(&p);
+	jail_build(&p, &jail_machine);
 	for (int nr = -2; nr < 1024; nr++) {
 		const struct jail_call *row = tjail_row(nr);
 		/* x32 calls carry bit 30 (arch/x86/entry/syscalls) */
@@ -263,7 +263,9 @@ static int tjail_try(long nr, long a0, long a1, long a2, long a3, int *trapped)
 	pid = fork();
 	if (pid == 0) {
 		struct err e = { 0 };
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || jail_install_filter(tjail_report, &e) < 0)
+		jail_setup_trap(tjail_report);
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		    jail_install_filter(JAIL_MACHINE, &e) < 0)
 			syscall(SYS_exit_group, 99);
 		syscall(nr, a0, a1, a2, a3, 0, 0);
 		syscall(SYS_exit_group, 0);
@@ -339,7 +341,7 @@ TEST(jail_says_why_the_filter_could_not_be_installed)
 	fflush(stdout);
 	pid = fork();
 	if (pid == 0) /* neither CAP_SYS_ADMIN nor no_new_privs: seccomp(2) */
-		_exit(jail_install_filter(NULL, &e) == -EACCES &&
+		_exit(jail_install_filter(JAIL_MACHINE, &e) == -EACCES &&
 		      strstr(e.msg, "jail: seccomp: ") ? 0 : 1);
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
 	CHECK_EQ(status, 0);

@@ -108,7 +108,7 @@ static void tjroom_have_much(void)
  * became JAIL_CTL_FD. */
 static NORETURN void tjroom_child(int root, int ctl, bool with_filter)
 {
-	const struct jail_spec spec = { root, ctl, getppid(), tjroom_no_trap };
+	const struct jail_spec spec = { root, ctl, getppid(), tjroom_no_trap, NULL, NULL };
 	struct tjroom_report r = { .seccomp = -1 };
 	struct err e = { 0 };
 	int root_fd;
@@ -119,8 +119,10 @@ static NORETURN void tjroom_child(int root, int ctl, bool with_filter)
 	} else {
 		setsid();
 		if ((r.code = jail_close_all(&spec, &root_fd, &e)) == 0 &&
-		    (r.code = jail_set_limits(&e)) == 0)
-			r.code = jail_drop_root(root_fd, &e);
+		    (r.code = jail_set_limits(false, &e)) == 0 &&
+		    (r.code = jail_change_root(root_fd, &e)) == 0 &&
+		    (r.code = jail_change_user(&e)) == 0)
+			r.code = jail_set_caps(0, &e);
 		r.sid = getsid(0);
 	}
 	snprintf(r.msg, sizeof r.msg, "%.100s", e.msg);
@@ -310,7 +312,7 @@ TEST(jail_says_what_it_could_not_do)
 	pid = fork();
 	if (pid == 0) { /* a root that is no directory */
 		int null = open("/dev/null", O_RDWR), sv[2];
-		struct jail_spec spec = { null, -1, getppid(), tjroom_no_trap };
+		struct jail_spec spec = { null, -1, getppid(), tjroom_no_trap, NULL, NULL };
 		int r;
 		if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sv) < 0)
 			_exit(2);

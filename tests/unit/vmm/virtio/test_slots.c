@@ -96,6 +96,46 @@ static void tslot_drive(struct tslot *t, unsigned i, uint32_t status)
 	CHECK_EQ(tslot_read(t, i, 0x070), status);
 }
 
+TEST(slots_asleep_have_no_eventfd_and_hear_of_kicks_all_the_same)
+{
+	struct tslot t;
+
+	tslot_init(&t);
+	CHECK_EQ(slots_attach_asleep(&t.slots, 5, &t.dev.d, NULL), 0);
+	tslot_drive(&t, 5, 15);
+	CHECK_EQ(t.n, 0);
+	CHECK_EQ(t.slots.slot[5].kick_fd, -1);
+	tslot_write(&t, 5, 0x050, 1);
+	CHECK_EQ(t.dev.kicks[1], 1);
+	CHECK_EQ(slots_wake(&t.slots, 5, NULL), 0);
+	CHECK_EQ(t.n, 1);
+	CHECK_EQ(t.io[0].gpa, 0xd0005050);
+	CHECK(t.io[0].assign);
+	CHECK_EQ(t.dev.kicks[0], 1); /* what was kicked meanwhile */
+	CHECK_EQ(slots_wake(&t.slots, 5, NULL), 0);
+	CHECK_EQ(t.n, 1);
+	CHECK_EQ(slots_detach(&t.slots, 5, NULL), 0);
+	CHECK_EQ(t.n, 2);
+	CHECK(!t.io[1].assign);
+	tslot_fini(&t);
+}
+
+TEST(slots_that_cannot_be_woken_stay_asleep)
+{
+	struct tslot t;
+	struct err e = { 0 };
+
+	tslot_init(&t);
+	t.io_fails_at = 1;
+	CHECK_EQ(slots_attach_asleep(&t.slots, 5, &t.dev.d, &e), 0);
+	CHECK_EQ(slots_wake(&t.slots, 5, &e), -ENOSPC);
+	CHECK_HAS(e.msg, "ioeventfd");
+	CHECK_EQ(t.slots.slot[5].kick_fd, -1);
+	CHECK(!t.dev.destroyed);
+	CHECK_EQ(slots_wake(&t.slots, 5, &e), 0);
+	tslot_fini(&t);
+}
+
 TEST(slots_route_all_queues_of_a_device_to_one_eventfd)
 {
 	static const unsigned slot[] = { 0, 1, 17, LAYOUT_SLOTS - 1 };
