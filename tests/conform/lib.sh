@@ -13,6 +13,7 @@
 #   up ID OPTIONS -- COMMAND...            ctr run -d of the busybox image; must succeed
 #   x ID COMMAND...         see: ctr task exec with a fresh exec id
 #   quiet COMMAND...        must succeed, says nothing
+#   on_pty COMMAND          a line for a shell, run on a terminal; what is on the screen, and the status
 #   state_of ID             RUNNING, STOPPED ...
 #   pid_of ID, shim_of ID   the task's process and the shim's on the host
 #   made ID                 there is a container to be removed after the case (up does it itself)
@@ -78,6 +79,9 @@ x() { # ID COMMAND...
 	shift
 	see ctr task exec --exec-id "x$((E++))" "$id" "$@"
 }
+on_pty() { # COMMAND: on a terminal of 33 rows and 77 columns; what is on the screen, then "= STATUS"
+	(cd "$WORK" && on_tty 33 77 "$1" && cat out && echo "= $rc")
+}
 state_of() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 stopped() { [ "$(state_of "$1")" = STOPPED ]; }
 pid_of() { ctr task ls | awk -v id="$1" '$1 == id { print $2 }'; }
@@ -92,6 +96,8 @@ down() { # ID [NAMESPACE]
 	ctr -n "${2-default}" task rm -f "$1" >/dev/null 2>&1
 	ctr -n "${2-default}" c rm "$1" >/dev/null 2>&1
 }
+
+NAMESPACES='{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "network"}, {"type": "cgroup"}'
 
 # $process, $linux, $top: JSON members to add; $mounts a list; $args a JSON list instead of SCRIPT. A bundle's root
 # is the busybox image's files in a directory, given to the runtime by its path.
@@ -176,24 +182,10 @@ set_up() {
 
 # Everything a container might leave behind, one thing per line.
 state() {
-	local f
-	find /proc/[0-9]*/exe -maxdepth 0 -printf 'process %l %p\n' 2>/dev/null |
-		grep -E "containerd-shim|/runc( |\$)|$WORK/spore"
-	find /proc/[0-9]*/root -maxdepth 0 ! -lname / -printf 'process in a container %p\n' 2>/dev/null
-	cut -d' ' -f2,3 /proc/mounts | sed 's/^/mount /'
-	find /sys/fs/cgroup -mindepth 2 -type d
-	find /run/containerd/fifo /run/containerd/s -mindepth 1 2>/dev/null
-	find /run/containerd/io.containerd.runtime.v2.task /run/containerd/runc \
-		$CD/root/io.containerd.runtime.v2.task -mindepth 2 -maxdepth 2 2>/dev/null
-	find /run/spore $CD/root/io.containerd.snapshotter.v1.overlayfs/snapshots -mindepth 1 -maxdepth 2 \
-		! -path '*/snapshots/*/*' ! -path /run/spore/sandboxes 2>/dev/null
-	find /run /dev /tmp -maxdepth 1 ! -name '.*'
-	for f in /sys/class/net/* /sys/block/loop*/loop/backing_file; do
-		echo "$f"
-	done
-	awk '$8 ~ "/run/spore|/run/containerd/s/" { print "socket " $8 }' /proc/net/unix
-	dmesg | grep -E 'segfault|general protection|WARNING|BUG' | sed 's/^/kernel /'
-	return 0
+	look /run/containerd/fifo 1 2 /run/containerd/s 1 1 /run/containerd/io.containerd.runtime.v2.task 2 2 \
+		/run/containerd/runc 2 2 $CD/root/io.containerd.runtime.v2.task 2 2 \
+		$CD/root/io.containerd.snapshotter.v1.overlayfs/snapshots 1 1 /run/spore/sandboxes 1 1 \
+		/run 1 1 /dev 1 1 /tmp 1 1
 }
 
 # After a run that went wrong: whatever it left must not fail the next one too.

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools=$(tests/conform/tools.sh)
 images=$(tests/conform/image.sh)
-mkdir -p build/conform && : >build/conform/none
+tests/conform/raw.sh
 
 export SPORE_CONFORM_RUNTIMES=${SPORE_CONFORM_RUNTIMES-runc runc}
 exec tests/rig/run ${SPORE_CONFORM_RIG---steady} --mem 6144 --timeout "${SPORE_CONFORM_TIMEOUT-2400}" -- \
