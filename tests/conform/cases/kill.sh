@@ -1,0 +1,126 @@
+# kill.sh - shims, machines and containerd that end when they should not.
+
+kill_shim() {
+	up c1 -- sleep 1000
+	quiet ctr task exec -d --exec-id e c1 sleep 1001
+	is "$(shim_of c1 | wc -l)" 1 "number of shims"
+	kill -KILL "$(shim_of c1)"
+	await eval '! ctr task ls | grep -q c1'
+	see ctr task rm c1
+	see ctr c rm c1
+	see run $BB c1 echo again
+	out again
+}
+t "a shim that is killed leaves nothing, and its id is free" kill_shim
+
+kill_shim_attached() {
+	run $BB c1 sh -c 'echo first; sleep 1000' >"$WORK/out" 2>"$WORK/err" &
+	await grep -q first "$WORK/out"
+	kill -KILL "$(shim_of c1)"
+	wait %1
+	echo "status $?"
+	down c1
+}
+t "who waits for a container whose shim is killed gets an end" kill_shim_attached
+
+kill_task() {
+	up c1 -- sleep 1000
+	kill -KILL "$(pid_of c1)"
+	await stopped c1
+	see ctr task rm c1
+	status 137
+}
+t "the task's process killed from outside is an exit with 137" kill_task
+
+kill_task_attached() {
+	run $BB c1 sh -c 'echo first; sleep 1000' >"$WORK/out" 2>"$WORK/err" &
+	await grep -q first "$WORK/out"
+	kill -KILL "$(pid_of c1)"
+	wait %1
+	echo "status $?"
+	cat "$WORK/out"
+}
+t "who waits for a task whose process is killed gets 137 and the output so far" kill_task_attached
+
+restarted() { # SIGNAL
+	up c1 -- sh -c 'echo $$ >/tmp/pid; while read line; do echo "got $line"; done'
+	up c2 -- sh -c 'trap "exit 6" TERM; while :; do sleep 0.1; done'
+	local pid shim
+	pid=$(pid_of c1)
+	shim=$(shim_of c1)
+	stop_containerd "$1"
+	sleep 1
+	that kill -0 "$shim"
+	start_containerd
+	is "$(pid_of c1)" "$pid" "the task's pid"
+	is "$(shim_of c1)" "$shim" "the shim"
+	state_of c1
+	x c1 sh -c 'echo exec works; exit 3'
+	status 3
+	see ctr task attach c1 < <(sleep 1; echo hello; sleep 2)
+	out_has 'got hello'
+	quiet ctr task pause c1
+	quiet ctr task resume c1
+	quiet ctr task metrics c1
+	quiet ctr task kill c2
+	await stopped c2
+	see ctr task rm c2
+	status 6
+	see ctr task rm -f c1
+}
+kill_containerd_term() { restarted TERM; }
+t "containers outlive a restart of containerd, and everything works on them" kill_containerd_term
+kill_containerd_kill() { restarted KILL; }
+t "containers outlive containerd's sudden end, and everything works on them" kill_containerd_kill
+
+kill_away() {
+	up c1 -- sh -c 'sleep 2; echo last words; exit 5'
+	stop_containerd KILL
+	sleep 4
+	start_containerd
+	state_of c1
+	see ctr task rm c1
+	status 5
+}
+t "the status of who ends while containerd is away is not lost" kill_away
+
+kill_away_shim() {
+	up c1 -- sleep 1000
+	local shim
+	shim=$(shim_of c1)
+	stop_containerd KILL
+	kill -KILL "$shim"
+	start_containerd
+	sleep 1
+	see ctr task ls
+	see ctr c rm c1
+}
+t "a shim killed while containerd is away leaves nothing once it is back" kill_away_shim
+
+kill_client() {
+	run $BB c1 sh -c 'echo started; sleep 1000' >"$WORK/out" 2>&1 &
+	await grep -q started "$WORK/out"
+	made c1
+	kill -KILL $!
+	sleep 0.5
+	state_of c1
+	x c1 echo still there
+	out 'still there'
+}
+t "a container outlives the client that ran it" kill_client
+
+# Every 20 ms of a start and an end. What comes of each is a matter of chance; that it can be removed is not.
+kill_everywhere() {
+	local ms id
+	for ms in 20 60 100 140 180 220 260; do
+		id=k$ms
+		ctr run --rm --runtime "$RT" $BB $id true >/dev/null 2>&1 &
+		sleep "0.$(printf %03d $ms)"
+		kill -KILL $(shim_of $id) 2>/dev/null
+		wait $!
+		down $id
+	done
+	see run $BB c1 echo fine
+	out fine
+}
+t "a shim killed at any time of a short life leaves nothing" kill_everywhere

@@ -1,0 +1,15 @@
+#!/bin/sh
+# logger.sh - a binary:// logger: says what it was given, then both streams, into the file that its
+# arguments name ("file PATH"). Descriptors: 3 standard output, 4 standard error, 5 is closed when ready.
+while [ $# -gt 1 ]; do
+	[ "$1" != file ] || file=$2
+	shift 2
+done
+echo "logger of $CONTAINER_ID in $CONTAINER_NAMESPACE" >"$file"
+env | grep -vE '^(PWD|SHLVL|_|OLDPWD|CONTAINER_ID|CONTAINER_NAMESPACE)=' >>"$file"
+exec 5>&-
+cat <&4 >"$file.err" &
+cat <&3 >>"$file"
+wait
+sed 's/^/err: /' "$file.err" >>"$file"
+echo end >>"$file"
