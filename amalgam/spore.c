@@ -82,6 +82,9 @@
 #include "amalgam/shim/bootstrap.c"  /* stdin of start; options                           */
 #include "amalgam/shim/log.c"        /* our lines in containerd's log                     */
 #include "amalgam/shim/events.c"     /* telling containerd what happened                  */
+#include "amalgam/shim/uri.c"        /* where a stream goes                               */
+#include "amalgam/shim/logger.c"     /* a program that gets the output                    */
+#include "amalgam/shim/stdio.c"      /* streams as containerd names them                  */
 
 /* Front door. */
 #include "amalgam/cli/opt.c"         /* option tables                                     */
