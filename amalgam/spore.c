@@ -85,6 +85,7 @@
 #include "amalgam/shim/uri.c"        /* where a stream goes                               */
 #include "amalgam/shim/logger.c"     /* a program that gets the output                    */
 #include "amalgam/shim/stdio.c"      /* streams as containerd names them                  */
+#include "amalgam/shim/stats.c"      /* what a container uses, in containerd's words        */
 
 /* Front door. */
 #include "amalgam/cli/opt.c"         /* option tables                                     */
