@@ -1,8 +1,8 @@
 #include "amalgam/shim/logger.h"
 
 #include <fcntl.h>
-#include <stdarg.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <sys/wait.h>
 
 #include "amalgam/base/clock.h"
