@@ -34,8 +34,9 @@
 #include "amalgam/config/config.c"
 
 /* What a sandbox takes from the host, and gives back. */
-#include "amalgam/resource/hooks.c" /* OCI hooks                                           */
-#include "amalgam/resource/mounts.c" /* root filesystems, as containerd lists them          */
+#include "amalgam/resource/mounts.c" /* root filesystems, as containerd lists them        */
+#include "amalgam/resource/hostcg.c" /* the machine's cgroup                              */
+#include "amalgam/resource/hooks.c"  /* OCI hooks                                         */
 
 /* The machine: knows no container. Runs jailed, behind vmm/ctl.h. */
 #include "vmm/gmem.c"             /* guest memory: the only door to it                    */
