@@ -101,7 +101,7 @@ TEST(hooks_have_their_own_arguments_and_environment_and_nothing_of_ours)
 {
 	AUTO_FREE char *hook = thooks_script(
 		"hook", "echo \"$1|$2|$A|$HOME|$OURS\" >got; /bin/ls -l /proc/$$/fd >fds; "
-			"/bin/grep -E 'SigBlk|SigIgn' /proc/$$/status >signals; pwd >dir");
+			"pwd >dir; exec /bin/grep -E 'SigBlk|SigIgn' /proc/self/status >signals");
 	int leak = open("/dev/null", O_RDONLY); /* not close-on-exec */
 	sigset_t block;
 	struct err e = { 0 };
