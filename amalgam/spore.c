@@ -52,6 +52,17 @@
 #include "vmm/virtio/blk_req.c"   /* disks: what a request means                          */
 #include "vmm/virtio/blk.c"       /* disks: queue, threads, life                          */
 #include "vmm/fuse/pool.c"        /* files: threads that may                              */
+#include "vmm/fuse/node.c"        /* files: what the guest knows                          */
+#include "vmm/fuse/handle.c"      /* files: what it has open                              */
+#include "vmm/fuse/host.c"        /* files: how the host is asked                         */
+#include "vmm/fuse/server.c"      /* files: what a request means, and its answer          */
+#include "vmm/fuse/share.c"       /* files: the root directory                            */
+#include "vmm/fuse/lookup.c"      /* files: names to nodes                                */
+#include "vmm/fuse/attr.c"        /* files: attributes                                    */
+#include "vmm/fuse/name.c"        /* files: make, remove, move, link                      */
+#include "vmm/fuse/file.c"        /* files: open, read, write                             */
+#include "vmm/fuse/dir.c"         /* files: lists                                         */
+#include "vmm/fuse/xattr.c"       /* files: extended attributes                           */
 #include "vmm/virtio/fs.c"        /* files: the device                                    */
 #include "vmm/virtio/vsock.c"     /* streams: packets and credit                          */
 #include "vmm/virtio/vsock_in.c"  /* streams: packets from the guest                       */

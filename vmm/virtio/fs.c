@@ -1,35 +1,358 @@
+/* Threads and what they share.
+ *
+ *   loop thread   kick -> give a drain to the pool; without a pool, drain here
+ *   file thread   drain: pop -> serve -> push and pop the next one ... -> look again a little -> rearm
+ *   vCPU thread   reset -> epoch++, wait for in_flight == 0
+ *
+ * A drain is one turn of one file thread at both queues, with the buffers for a request. There are as many
+ * as file threads. Two locks: the slot lock (vdev_lock) covers the queues, `epoch` and which drains are
+ * taken; v->lock covers the counters. They nest only as slot lock, then v->lock; no host file is touched
+ * under either.
+ *
+ * (inv 1) The queues are armed, or a drain is about to look at them: whoever pops what leads to a host call
+ *         arms them first, unless another drain is looking; whoever stops looking arms them and looks once
+ *         more, under the same slot lock.
+ * (inv 2) Guest memory is touched for a request only while in_flight counts it, or under the slot lock with
+ *         its epoch still the current one. */
 #include "vmm/virtio/fs.h"
 
+#include <linux/virtio_fs.h>
+
+#include "amalgam/base/clock.h"
 #include "amalgam/base/mem.h"
 
+#include "vmm/fuse/server.h"
+
+static_assert(VFS_SHARE_READONLY == FSV_READONLY && VFS_SHARE_PRIVATE == FSV_PRIVATE, "one meaning");
+static_assert(FSV_MAX_PAGES + 4 <= VQ_MAX_IOV, "a header and arguments in each direction, and the pages");
+
+/* Section 5.11.2. */
+enum vfs_queue { VFS_HIPRIO, VFS_REQUEST, VFS_QUEUES };
+
+/* How long an idle drain looks for the next request before it sleeps: about what a guest needs from an
+ * answer to its next question. It stops looking where that does not help. */
+#define VFS_LOOK_NS   20000u
+#define VFS_LUCK_MAX  8
+#define VFS_LOOK_TRY  32u /* without luck, one turn in so many is a look all the same */
+
+struct vfs_drain {
+	struct fpool_job job;
+	struct vfs *v;
+	struct fsv_call *call;
+	bool taken; /* slot lock */
+};
+
+struct vfs {
+	struct vdev dev;
+	struct fpool *pool;
+	struct fsv *server;
+	struct virtio_fs_config config;
+
+	/* Slot lock: */
+	struct vfs_drain drain[FPOOL_MAX];
+	uint32_t epoch;   /* counts resets: an answer to a request of an older one is dropped */
+	unsigned looking; /* drains that look at the queues again and again */
+	int luck;         /* of looking: 0 = none */
+	unsigned turns;
+	bool parked;      /* between quiesce() and resume() */
+
+	pthread_mutex_t lock;
+	pthread_cond_t calm; /* one of the two below became 0 */
+	unsigned in_flight;  /* requests whose host calls may touch guest memory */
+	unsigned draining;   /* drains that were given to the pool and did not end */
+};
+
+static struct vfs *vfs_of(struct vdev *d)
+{
+	return container_of(d, struct vfs, dev);
+}
+
+/* --- counters --------------------------------------------------------------------------------- */
+
+static void vfs_count(struct vfs *v, unsigned *counter, int by)
+{
+	pthread_mutex_lock(&v->lock);
+	*counter += (unsigned)by;
+	if (*counter == 0)
+		pthread_cond_broadcast(&v->calm);
+	pthread_mutex_unlock(&v->lock);
+}
+
+/* True when the counter is 0 within the time. */
+static bool vfs_wait_calm(struct vfs *v, const unsigned *counter, unsigned ms)
+{
+	uint64_t at = clock_mono_ns() + ms * NS_PER_MS;
+	struct timespec until = { (time_t)(at / NS_PER_S), (long)(at % NS_PER_S) };
+	bool calm;
+	int r = 0;
+
+	pthread_mutex_lock(&v->lock);
+	while (*counter && r != ETIMEDOUT)
+		r = pthread_cond_timedwait(&v->calm, &v->lock, &until);
+	calm = *counter == 0;
+	pthread_mutex_unlock(&v->lock);
+	return calm;
+}
+
+/* --- slot lock held --------------------------------------------------------------------------- */
+
+static bool vfs_may_serve(const struct vfs *v)
+{
+	return v->dev.active && !v->parked && v->dev.q[VFS_REQUEST].ready;
+}
+
+static bool vfs_backlog(const struct vfs *v)
+{
+	return vfs_may_serve(v) && (vq_backlog(&v->dev.q[VFS_REQUEST]) || vq_backlog(&v->dev.q[VFS_HIPRIO]));
+}
+
+/* Ask for a notification of what comes next; true when something came meanwhile. */
+static bool vfs_rearm(struct vfs *v)
+{
+	bool more = false;
+
+	for (unsigned i = 0; vfs_may_serve(v) && i < VFS_QUEUES; i++)
+		more |= vq_rearm(&v->dev.q[i]);
+	return more;
+}
+
+/* Give a drain to the pool, if one is left. */
+static void vfs_call(struct vfs *v)
+{
+	for (unsigned i = 0; i < FPOOL_MAX; i++) {
+		struct vfs_drain *d = &v->drain[i];
+		if (d->taken)
+			continue;
+		d->taken = true;
+		vfs_count(v, &v->draining, 1);
+		fpool_submit(v->pool, &d->job);
+		return;
+	}
+}
+
+/* The next request: from the request queue, or, when that is empty, the other one. Its index in *q. */
+static bool vfs_pop(struct vfs *v, struct vfs_drain *d, unsigned *q)
+{
+	struct vq_chain *c = fsv_call_chain(d->call);
+	int n = 0;
+
+	for (unsigned i = VFS_QUEUES; i-- > 0 && n == 0 && vfs_may_serve(v);) {
+		*q = i;
+		n = vq_pop(&v->dev.q[i], c);
+	}
+	if (n < 0)
+		vdev_broken(&v->dev, "bad chain");
+	if (n <= 0)
+		return false;
+	if (!v->looking && vfs_rearm(v) && v->pool)
+		vfs_call(v);
+	vfs_count(v, &v->in_flight, 1);
+	return true;
+}
+
+static void vfs_push(struct vfs *v, const struct vfs_drain *d, unsigned q, uint32_t written, uint32_t epoch)
+{
+	if (epoch != v->epoch)
+		return;
+	if (vq_push(&v->dev.q[q], fsv_call_chain(d->call)->head, written) < 0)
+		vdev_broken(&v->dev, "bad used ring");
+	else
+		vdev_signal(&v->dev, q);
+}
+
+/* Serve what there is. File threads give the lock away while a request is served. */
+static unsigned vfs_serve_all(struct vfs *v, struct vfs_drain *d)
+{
+	unsigned served = 0, q;
+
+	while (vfs_pop(v, d, &q)) {
+		uint32_t epoch = v->epoch, written;
+		if (v->pool)
+			vdev_unlock(&v->dev);
+		written = fsv_serve(v->server, d->call);
+		vfs_count(v, &v->in_flight, -1);
+		if (v->pool)
+			vdev_lock(&v->dev);
+		vfs_push(v, d, q, written, epoch);
+		served++;
+	}
+	return served;
+}
+
+/* Is it worth while to look a little longer? One drain at a time does. */
+static bool vfs_shall_look(struct vfs *v)
+{
+	return !v->looking && vfs_may_serve(v) && (v->luck > 0 || v->turns++ % VFS_LOOK_TRY == 0);
+}
+
+/* Look for the next request for a short time, during which the guest need not notify us. */
+static bool vfs_look(struct vfs *v)
+{
+	uint64_t until = clock_mono_ns() + VFS_LOOK_NS;
+	bool found = false;
+
+	v->looking++;
+	while (!(found = vfs_backlog(v)) && vfs_may_serve(v) && clock_mono_ns() < until) {
+		vdev_unlock(&v->dev);
+		for (unsigned i = 0; i < 16; i++)
+			__builtin_ia32_pause();
+		vdev_lock(&v->dev);
+	}
+	v->looking--;
+	v->luck = MIN(MAX(v->luck + (found ? 2 : -1), 0), VFS_LUCK_MAX);
+	return found;
+}
+
+/* --- file threads ----------------------------------------------------------------------------- */
+
+static void vfs_drain(struct fpool_job *j)
+{
+	struct vfs_drain *d = container_of(j, struct vfs_drain, job);
+	struct vfs *v = d->v;
+	unsigned served;
+
+	vdev_lock(&v->dev);
+	do
+		served = vfs_serve_all(v, d);
+	while ((served && vfs_shall_look(v) && vfs_look(v)) || vfs_rearm(v));
+	d->taken = false;
+	vdev_unlock(&v->dev);
+	vfs_count(v, &v->draining, -1); /* the last look at v */
+}
+
+/* --- vdev_ops --------------------------------------------------------------------------------- */
+
+static void vfs_config_read(struct vdev *d, uint32_t offset, void *dst, uint32_t len)
+{
+	const struct virtio_fs_config *c = &vfs_of(d)->config;
+
+	if (offset < sizeof *c)
+		memcpy(dst, (const uint8_t *)c + offset, MIN(len, sizeof *c - offset));
+}
+
+/* Without a pool there is no share either, and nothing of the host to wait for. */
 static int vfs_kick(struct vdev *d, unsigned q)
 {
-	(void)d, (void)q;
+	struct vfs *v = vfs_of(d);
+
+	(void)q;
+	if (v->pool && (vfs_backlog(v) || (!v->looking && vfs_rearm(v))))
+		vfs_call(v);
+	while (!v->pool && (vfs_serve_all(v, &v->drain[0]) || vfs_rearm(v)))
+		;
 	return 0;
 }
+
+static void vfs_reset(struct vdev *d)
+{
+	struct vfs *v = vfs_of(d);
+
+	v->epoch++;
+	vfs_wait_calm(v, &v->in_flight, VFS_RESET_MS);
+}
+
+static void vfs_resume(struct vdev *d)
+{
+	struct vfs *v = vfs_of(d);
+
+	vdev_lock(d);
+	v->parked = false;
+	vfs_kick(d, VFS_REQUEST);
+	vdev_unlock(d);
+}
+
+static int vfs_quiesce(struct vdev *d)
+{
+	struct vfs *v = vfs_of(d);
+
+	vdev_lock(d);
+	v->parked = true;
+	vdev_unlock(d);
+	if (vfs_wait_calm(v, &v->draining, VFS_QUIESCE_MS) && fsv_is_idle(v->server))
+		return 0;
+	vfs_resume(d);
+	return -EBUSY;
+}
+
+/* What INIT agreed upon: u32 minor (0: no session), u32 flags. */
+static void vfs_save(struct vdev *d, struct buf *out)
+{
+	uint32_t minor, flags;
+
+	fsv_get_session(vfs_of(d)->server, &minor, &flags);
+	buf_le32(out, minor);
+	buf_le32(out, flags);
+}
+
+static int vfs_restore(struct vdev *d, struct cur *in)
+{
+	uint32_t minor = cur_le32(in), flags = cur_le32(in);
+
+	return in->bad ? -EINVAL : fsv_set_session(vfs_of(d)->server, minor, flags);
+}
+
 static void vfs_destroy(struct vdev *d)
 {
-	free(d);
+	struct vfs *v = vfs_of(d);
+
+	while (!vfs_wait_calm(v, &v->draining, VFS_QUIESCE_MS))
+		; /* the host is slow; the pool's threads have our buffers */
+	for (unsigned i = 0; i < FPOOL_MAX; i++)
+		fsv_call_free(v->drain[i].call);
+	fsv_free(v->server);
+	pthread_mutex_destroy(&v->lock);
+	pthread_cond_destroy(&v->calm);
+	free(v);
 }
+
 static const struct vdev_ops vfs_ops = {
-	.name = "fs", .id = VDEV_FS, .nqueues = 2, .kick = vfs_kick, .destroy = vfs_destroy,
+	.name = "fs",
+	.id = VDEV_FS,
+	.nqueues = VFS_QUEUES,
+	.config_read = vfs_config_read,
+	.kick = vfs_kick,
+	.reset = vfs_reset,
+	.quiesce = vfs_quiesce,
+	.resume = vfs_resume,
+	.save = vfs_save,
+	.restore = vfs_restore,
+	.destroy = vfs_destroy,
 };
+
+/* --- what the header says --------------------------------------------------------------------- */
+
 ONLY_TESTED struct vdev *vfs_new(struct loop *loop, const struct gmem *mem, struct fpool *pool)
 {
-	struct vdev *d = mem_zalloc(sizeof *d);
+	struct vfs *v = mem_zalloc(sizeof *v);
+	pthread_condattr_t attr;
 
-	(void)pool;
-	*d = (struct vdev){ .ops = &vfs_ops, .mem = mem, .loop = loop };
-	return d;
+	v->dev = (struct vdev){ .ops = &vfs_ops, .mem = mem, .loop = loop };
+	v->pool = pool;
+	v->server = fsv_new();
+	memcpy(v->config.tag, VFS_TAG, strlen(VFS_TAG));
+	v->config.num_request_queues = 1;
+	for (unsigned i = 0; i < (pool ? FPOOL_MAX : 1); i++)
+		v->drain[i] = (struct vfs_drain){ .job.run = vfs_drain, .v = v, .call = fsv_call_new() };
+	pthread_mutex_init(&v->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&v->calm, &attr);
+	pthread_condattr_destroy(&attr);
+	return &v->dev;
 }
+
 ONLY_TESTED int vfs_share_add(struct vdev *d, const char *name, int root_fd, unsigned flags, struct err *e)
 {
-	(void)d, (void)name, (void)flags;
-	close(root_fd);
-	return err_set(e, -EOPNOTSUPP, "shares are not there yet");
+	struct vfs *v = vfs_of(d);
+
+	if (!v->pool) {
+		close(root_fd);
+		return err_set(e, -EOPNOTSUPP, "share: this machine was made without file service");
+	}
+	return fsv_share_add(v->server, name, root_fd, flags, e);
 }
+
 ONLY_TESTED int vfs_share_remove(struct vdev *d, const char *name, struct err *e)
 {
-	(void)d, (void)name;
-	return err_set(e, -ENOENT, "shares are not there yet");
+	return fsv_share_remove(vfs_of(d)->server, name, e);
 }
