@@ -379,7 +379,7 @@ static void hostcg_drop_tree(struct hostcg *cg, size_t i)
 	memmove(t, t + 1, (--cg->n - i) * sizeof *t);
 }
 
-ONLY_TESTED int hostcg_create(struct hostcg *cg, const char *cgroups_path, const char *id,
+int hostcg_create(struct hostcg *cg, const char *cgroups_path, const char *id,
 			      struct err *e)
 {
 	AUTO_BUF struct buf path = { 0 };
@@ -409,7 +409,7 @@ ONLY_TESTED int hostcg_create(struct hostcg *cg, const char *cgroups_path, const
 
 /* ---- Kept for who comes after us. */
 
-ONLY_TESTED void hostcg_save(const struct hostcg *cg, struct buf *b)
+void hostcg_save(const struct hostcg *cg, struct buf *b)
 {
 	const char *gap = "";
 
@@ -443,7 +443,7 @@ static bool hostcg_load_made(struct hostcg *cg, const char *made)
 	return false;
 }
 
-ONLY_TESTED int hostcg_load(struct hostcg *cg, const struct json *v, struct err *e)
+int hostcg_load(struct hostcg *cg, const struct json *v, struct err *e)
 {
 	AUTO_BUF struct buf place = { 0 };
 	const char *path = "", *made = "";
@@ -473,7 +473,7 @@ ONLY_TESTED int hostcg_load(struct hostcg *cg, const struct json *v, struct err 
 
 /* ---- Entering. */
 
-ONLY_TESTED size_t hostcg_procs(const struct hostcg *cg, int fds[HOSTCG_MAX_TREES])
+size_t hostcg_procs(const struct hostcg *cg, int fds[HOSTCG_MAX_TREES])
 {
 	size_t n = 0;
 
@@ -491,7 +491,7 @@ ONLY_TESTED int hostcg_enter(const int *fds, size_t n)
 	return 0;
 }
 
-ONLY_TESTED int hostcg_join(const char *cgroups_path, struct err *e)
+int hostcg_join(const char *cgroups_path, struct err *e)
 {
 	struct hostcg cg = HOSTCG_NONE;
 	AUTO_BUF struct buf path = { 0 };
@@ -619,7 +619,7 @@ static int hostcg_limit_cpu(const struct hostcg *cg, const Grpc__LinuxCPU *c, st
 	return r;
 }
 
-ONLY_TESTED int hostcg_limit(const struct hostcg *cg, const Grpc__LinuxResources *r,
+int hostcg_limit(const struct hostcg *cg, const Grpc__LinuxResources *r,
 			     uint64_t overhead, struct err *e)
 {
 	int code = 0;
@@ -744,7 +744,7 @@ ONLY_TESTED int hostcg_freeze(const struct hostcg *cg, bool on, struct err *e)
 	return 0;
 }
 
-ONLY_TESTED int hostcg_kill(const struct hostcg *cg, struct err *e)
+int hostcg_kill(const struct hostcg *cg, struct err *e)
 {
 	const struct hostcg_tree *t = hostcg_with(cg, HOSTCG_FREEZER);
 	uint64_t deadline = clock_mono_ns() + HOSTCG_WAIT_NS;
@@ -772,7 +772,7 @@ ONLY_TESTED int hostcg_kill(const struct hostcg *cg, struct err *e)
 	}
 }
 
-ONLY_TESTED int hostcg_remove(struct hostcg *cg, struct err *e)
+int hostcg_remove(struct hostcg *cg, struct err *e)
 {
 	uint64_t deadline = clock_mono_ns() + HOSTCG_BUSY_NS;
 	int r = 0;
