@@ -43,12 +43,13 @@ static int fsv_place_share(struct fsv *s, const char *name, int root_fd, unsigne
 
 int fsv_share_add(struct fsv *s, const char *name, int root_fd, unsigned flags, struct err *e)
 {
-	struct fsv_stat st;
+	struct stat st;
 	int r = fsv_check_share_name(name, e);
 
-	if (r == 0 && (r = fsv_stat_fd(root_fd, &st)) < 0)
-		r = err_set(e, r, "share \"%s\": %s", name, strerror(-r));
-	if (r == 0 && !S_ISDIR(st.attr.mode) && !S_ISREG(st.attr.mode))
+	/* Not fsv_stat_fd(): this is the loop thread, which may not call statx(2). */
+	if (r == 0 && fstat(root_fd, &st) < 0)
+		r = err_set(e, -errno, "share \"%s\": %m", name);
+	if (r == 0 && !S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
 		r = err_set(e, -EINVAL, "share \"%s\": neither a directory nor a regular file", name);
 	if (r == 0) {
 		pthread_mutex_lock(&s->lock);

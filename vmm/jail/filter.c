@@ -119,6 +119,7 @@ static const struct jail_call jail_file_calls[] = {
 	{ SYS_ftruncate, JAIL_ANY },
 	{ SYS_setfsuid, JAIL_ANY },
 	{ SYS_setfsgid, JAIL_ANY },
+	{ SYS_capget, JAIL_ANY },
 	{ SYS_capset, JAIL_ANY }, /* to have less for one call; there is no more to have */
 	{ SYS_fstatfs, JAIL_ANY },
 	{ SYS_setxattr, JAIL_ANY },
