@@ -210,7 +210,8 @@ static void shim_logger_on_ready(struct watch *w, uint32_t events)
 	} else if (lg->pid && shim_logger_is_dying(lg->pid)) {
 		watch_stop(w); /* how it ended decides, see shim_logger_on_pid() */
 	} else if (lg->must_say) {
-		shim_logger_is_not_ready(lg, "closed its ready pipe without a word");
+		shim_logger_is_not_ready(lg, lg->pid ? "closed its ready pipe without a word" :
+						       "ended before it was ready");
 	} else {
 		shim_logger_is_ready(lg);
 	}
