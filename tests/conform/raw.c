@@ -69,7 +69,7 @@ struct raw_call {
 
 static struct loop loop;
 static const char *shim, *dir, *root, *service = RAW_TASK;
-static char ns[80] = "raw", last_message[600], address[300];
+static char ns[80] = "raw", last_message[600], address[300] = "unix://";
 static bool is_spore;
 static struct raw_event events[256];
 static unsigned event_count;
@@ -95,6 +95,7 @@ static void raw_clean_up(void)
 {
 	if (shim_pid > 0)
 		kill(shim_pid, SIGKILL);
+	unlink(address + strlen("unix://"));
 	for (unsigned i = 0; i < id_count; i++) {
 		char path[400];
 		struct buf out = { 0 };

@@ -44,10 +44,10 @@ static void case_no_reader(void)
 {
 	raw_bundle("c1", "exit 3", false, NULL);
 	raw_start("c1");
+	raw_connect_call("c1");
 	close(fifo_fd);
 	fifo_fd = -1;
 	expect(raw_create("c1", NULL, NULL) == TTRPC_OK, "Create");
-	raw_connect_call("c1");
 	raw_start_process("c1", "");
 	see("%u", raw_wait("c1", "")->exit_status);
 	raw_finish("c1");
@@ -321,7 +321,8 @@ static void case_create_missing(void)
 	raw_bundle("c1", "true", false, NULL);
 	raw_write(raw_path("c1", "config.json"),
 		  "{\"ociVersion\":\"1.0.2\",\"process\":{\"user\":{\"uid\":0,\"gid\":0},\"args\":[\"nonesuch\"],\"env\":[\"PATH=/bin\"],"
-		  "\"cwd\":\"/\"},\"root\":{\"path\":\"rootfs\"},\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"mount\"}]}}");
+		  "\"cwd\":\"/\"},\"root\":{\"path\":\"rootfs\"},\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"}],"
+		  "\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"mount\"}]}}");
 	raw_start("c1");
 	raw_connect_call("c1");
 	see("%d", raw_create("c1", NULL, NULL));
@@ -383,7 +384,7 @@ static void case_kill_codes(void)
 static void case_exec_life(void)
 {
 	char path[500];
-	struct raw_streams io = { .out = path };
+	struct raw_streams io = { .out = path, .err = path };
 	Ctd__DeleteResponse *d;
 	Ctd__TaskExit *x;
 	struct buf b;

@@ -1,7 +1,7 @@
 /* raw_list.h - the cases of raw.c: CASE for every shim, SPORE for what runc's of 1.6 does not know. */
 CASE(address, "start prints an address that listens, and not a byte more")
 CASE(long_names, "76 characters of namespace and id still make an address that fits")
-CASE(no_reader, "start without anybody on the log fifo, and with nothing on its input, works")
+CASE(no_reader, "a shim whose log nobody reads any more goes on")
 CASE(any_input, "start takes options of runc as a protobuf Any")
 SPORE(any_unknown, "start takes options of a type it does not know")
 SPORE(bootstrap, "start takes containerd 2.3's BootstrapParams")
