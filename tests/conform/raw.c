@@ -1,10 +1,10 @@
 /* raw.c - speaks to a shim as containerd does, without containerd: what ctr cannot say, or not at that moment.
  *
- *	raw SHIM DIR ROOT list          name and sentence of every case the shim is asked, one per line
- *	raw SHIM DIR ROOT NAME          run one: what it saw on stdout, compared between shims by cases/raw.sh
+ *	raw SHIM DIR ROOT list          name, for whom and sentence of every case, one per line
+ *	raw SHIM DIR ROOT NAME          run one; what it saw on stdout is compared between shims
  *
- * SHIM is the program, DIR a folder for bundles and sockets, ROOT a root filesystem. A case that is broken says why
- * on stderr, status 1; whatever happens, the shim is ended and `delete` run. Cases are in raw_cases.c, and more in
+ * SHIM is the program, DIR a folder for bundles and sockets, ROOT a root filesystem. A case that is broken says
+ * why on stderr, status 1; whatever happens, the shim is ended and `delete` run. Cases are in raw_cases.c and
  * raw_more.c; this file is their words:
  *
  *	see(...)              a line of output
@@ -236,13 +236,15 @@ static void raw_write(const char *path, const char *text)
 	expect(f && fputs(text, f) >= 0 && fclose(f) == 0, "%s", path);
 }
 
-/* `script` is run by a shell and must hold no quotation marks; `more` are members of the whole specification. */
+/* A shell runs `script`, which holds no quotation marks; `more` are members of the whole specification. */
 static void raw_bundle(const char *id, const char *script, bool terminal, const char *more)
 {
 	static const char mounts[] =
 		"{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"},"
-		"{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\",\"options\":[\"mode=755\"]},"
-		"{\"destination\":\"/dev/pts\",\"type\":\"devpts\",\"source\":\"devpts\",\"options\":[\"newinstance\",\"ptmxmode=0666\"]},"
+		"{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\","
+		"\"options\":[\"mode=755\"]},"
+		"{\"destination\":\"/dev/pts\",\"type\":\"devpts\",\"source\":\"devpts\","
+			"\"options\":[\"newinstance\",\"ptmxmode=0666\"]},"
 		"{\"destination\":\"/tmp\",\"type\":\"tmpfs\",\"source\":\"tmpfs\"}";
 	char text[4096];
 
@@ -252,16 +254,18 @@ static void raw_bundle(const char *id, const char *script, bool terminal, const 
 	mkdir(raw_path(id, "rootfs"), 0711);
 	snprintf(text, sizeof text,
 		 "{\"ociVersion\":\"1.0.2\",\"process\":{\"terminal\":%s,\"user\":{\"uid\":0,\"gid\":0},"
-		 "\"args\":[\"/bin/sh\",\"-c\",\"%s\"],\"env\":[\"PATH=/bin\"],\"cwd\":\"/\",\"noNewPrivileges\":true},"
+		 "\"args\":[\"/bin/sh\",\"-c\",\"%s\"],\"env\":[\"PATH=/bin\"],\"cwd\":\"/\","
+			"\"noNewPrivileges\":true},"
 		 "\"root\":{\"path\":\"rootfs\"},\"hostname\":\"raw\",\"mounts\":[%s],"
-		 "\"linux\":{\"cgroupsPath\":\"/%s/%s\",\"resources\":{\"devices\":[{\"allow\":false,\"access\":\"rwm\"}]},"
-		 "\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},{\"type\":\"mount\"},"
+		 "\"linux\":{\"cgroupsPath\":\"/%s/%s\","
+			"\"resources\":{\"devices\":[{\"allow\":false,\"access\":\"rwm\"}]},"
+		 "\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},"
+			"{\"type\":\"mount\"},"
 		 "{\"type\":\"network\"}]}%s%s}\n",
 		 terminal ? "true" : "false", script, mounts, ns, id, more ? "," : "", more ? more : "");
 	raw_write(raw_path(id, "config.json"), text);
 	mkfifo(raw_path(id, "log"), 0700);
-	if (fifo_fd >= 0)
-		close(fifo_fd);
+	/* the one before stays open: its shim may be about to open it */
 	fifo_fd = open(raw_path(id, "log"), O_RDWR | O_NONBLOCK | O_CLOEXEC);
 }
 
@@ -275,7 +279,8 @@ struct raw_ran {
 static void raw_exec(const char *id, const char *action, int in, const int out[2], const int err[2])
 {
 	char pub[] = "/bin/true", path[1000];
-	const char *argv[16] = { shim, "-namespace", ns, "-address", RAW_GRPC, "-publish-binary", pub, "-id", id };
+	const char *argv[16] = { shim, "-namespace", ns, "-address", RAW_GRPC, "-publish-binary",
+		pub, "-id", id };
 	int n = 9;
 
 	dup2(in, 0);
@@ -386,7 +391,8 @@ static enum ttrpc_code raw_try_on(struct ttrpc_conn *c, const char *method, cons
 		*(ProtobufCMessage **)out = m;
 	return code;
 }
-static enum ttrpc_code raw_try(const char *method, const void *req, const ProtobufCMessageDescriptor *type, void *out)
+static enum ttrpc_code raw_try(const char *method, const void *req,
+	const ProtobufCMessageDescriptor *type, void *out)
 {
 	expect(conn, "%s: no connection", method);
 	return raw_try_on(conn, method, req, type, out);
@@ -436,7 +442,8 @@ static void raw_start(const char *id)
 {
 	struct raw_ran r = raw_program(id, "start", NULL, 0);
 
-	expect(r.status == 0 && r.out.len > 7 && r.out.len < sizeof address, "start: status %d, '%s', '%s'", r.status,
+	expect(r.status == 0 && r.out.len > 7 && r.out.len < sizeof address,
+		"start: status %d, '%s', '%s'", r.status,
 	       (char *)r.out.data, (char *)r.err.data);
 	snprintf(address, sizeof address, "%s", (char *)r.out.data);
 	conn = raw_connect(&conn);
@@ -581,7 +588,8 @@ static unsigned raw_pids(const char *id, pid_t want) /* how many; `want` must be
 	return (unsigned)res->n_processes;
 }
 
-static enum ttrpc_code raw_exec_call(const char *id, const char *exec_id, const char *script, const struct raw_streams *io,
+static enum ttrpc_code raw_exec_call(const char *id, const char *exec_id, const char *script,
+	const struct raw_streams *io,
 				     size_t pad)
 {
 	Ctd__ExecProcessRequest req = CTD__EXEC_PROCESS_REQUEST__INIT;
@@ -590,7 +598,8 @@ static enum ttrpc_code raw_exec_call(const char *id, const char *exec_id, const 
 	char text[1000];
 	enum ttrpc_code code;
 
-	snprintf(text, sizeof text, "{\"user\":{\"uid\":0,\"gid\":0},\"args\":[\"/bin/sh\",\"-c\",\"%s\"],\"env\":[\"PATH=/bin\"],"
+	snprintf(text, sizeof text, "{\"user\":{\"uid\":0,\"gid\":0},\"args\":[\"/bin/sh\",\"-c\","
+		"\"%s\"],\"env\":[\"PATH=/bin\"],"
 		 "\"cwd\":\"/\",\"noNewPrivileges\":true", script);
 	buf_add(&b, text, strlen(text));
 	while (pad--)
@@ -726,7 +735,7 @@ struct raw_case {
 static const struct raw_case cases[] = {
 #define CASE(name, sentence)  { #name, sentence, case_##name, false },
 #define SPORE(name, sentence) { #name, sentence, case_##name, true },
-#include "raw_list.h"
+#include "raw_list.def"
 };
 
 int main(int argc, char **argv)

@@ -1,9 +1,10 @@
-/* raw_cases.c - how a shim is started and what its methods say. Part of raw.c; sentences are in raw_list.h. */
+/* raw_cases.c - how a shim starts and what its methods say. Part of raw.c; sentences: raw_list.def. */
 
 static void case_address(void)
 {
 	/* What containerd 1.6.20 was seen to compute for this address, namespace and id. */
-	static const char want[] = "unix:///run/containerd/s/b06fb43eabae9be14ad6cef61010a9864cc528f35c3a86047fec37b2a165f5a2";
+	static const char want[] =
+		"unix:///run/containerd/s/b06fb43eabae9be14ad6cef61010a9864cc528f35c3a86047fec37b2a165f5a2";
 	struct raw_ran r;
 	struct stat st;
 	char text[300] = "";
@@ -19,7 +20,8 @@ static void case_address(void)
 	expect(stat(want + 7, &st) == 0, "no socket");
 	see("socket %o", st.st_mode);
 	fd = open(raw_path("a1", "address"), O_RDONLY);
-	expect(fd >= 0 && read(fd, text, sizeof text) == (ssize_t)strlen(want), "the address file holds '%s'", text);
+	expect(fd >= 0 && read(fd, text, sizeof text) == (ssize_t)strlen(want),
+		"the address file holds '%s'", text);
 	see("file '%s'", text);
 	conn = raw_connect(&conn);
 	see("task %d", raw_connect_call("a1"));
@@ -59,7 +61,8 @@ static void raw_start_with(const void *bytes, size_t n)
 
 	raw_bundle("c1", "exec sleep 1000", false, NULL);
 	r = raw_program("c1", "start", bytes, n);
-	expect(r.status == 0 && r.err.len == 0, "status %d '%s' '%s'", r.status, (char *)r.out.data, (char *)r.err.data);
+	expect(r.status == 0 && r.err.len == 0, "status %d '%s' '%s'", r.status, (char *)r.out.data,
+		(char *)r.err.data);
 	snprintf(address, sizeof address, "%s", (char *)r.out.data);
 	see("%.25s", address);
 	conn = raw_connect(&conn);
@@ -215,7 +218,8 @@ static void case_connect_unknown(void)
 
 static void case_not_found(void)
 {
-	static const char *const methods[] = { "State", "Wait", "Kill", "Delete", "Pause", "Resume", "CloseIO", "ResizePty",
+	static const char *const methods[] = { "State", "Wait", "Kill", "Delete", "Pause", "Resume",
+		"CloseIO", "ResizePty",
 					       "Pids", "Stats", "Start", "Exec" };
 	Ctd__StateRequest req = CTD__STATE_REQUEST__INIT; /* field 1 is the id in all of them */
 
@@ -267,16 +271,19 @@ static void case_life(void)
 	see("exit %u", w->exit_status);
 	see_state("c1", "");
 	s = raw_state("c1", "");
-	expect(!strcmp(raw_time(s->exited_at), raw_time(w->exited_at)), "%s %s", raw_time(s->exited_at), raw_time(w->exited_at));
+	expect(!strcmp(raw_time(s->exited_at), raw_time(w->exited_at)), "%s %s",
+		raw_time(s->exited_at), raw_time(w->exited_at));
 	see("pids after exit %u", raw_pids("c1", 0));
 	expect(raw_delete("c1", "", &d) == TTRPC_OK, "Delete");
 	expect((pid_t)d->pid == pid && d->exit_status == 7, "pid %u status %u", d->pid, d->exit_status);
-	expect(!strcmp(raw_time(d->exited_at), raw_time(w->exited_at)), "%s %s", raw_time(d->exited_at), raw_time(w->exited_at));
+	expect(!strcmp(raw_time(d->exited_at), raw_time(w->exited_at)), "%s %s",
+		raw_time(d->exited_at), raw_time(w->exited_at));
 	expect(!raw_mounted("c1"), "still mounted");
 	see("again %d", raw_delete("c1", "", NULL));
 	see_state("c1", "");
 	x = EVENT(raw_event("/tasks/exit", 0), TaskExit, task_exit);
-	expect(!strcmp(raw_time(x->exited_at), raw_time(w->exited_at)), "the event says %s", raw_time(x->exited_at));
+	expect(!strcmp(raw_time(x->exited_at), raw_time(w->exited_at)), "the event says %s",
+		raw_time(x->exited_at));
 	see("event: %s %s %u", x->container_id, x->id, x->exit_status);
 	expect((pid_t)x->pid == pid, "pid %u", x->pid);
 	raw_event("/tasks/delete", 0);
@@ -320,8 +327,10 @@ static void case_create_missing(void)
 {
 	raw_bundle("c1", "true", false, NULL);
 	raw_write(raw_path("c1", "config.json"),
-		  "{\"ociVersion\":\"1.0.2\",\"process\":{\"user\":{\"uid\":0,\"gid\":0},\"args\":[\"nonesuch\"],\"env\":[\"PATH=/bin\"],"
-		  "\"cwd\":\"/\"},\"root\":{\"path\":\"rootfs\"},\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"}],"
+		  "{\"ociVersion\":\"1.0.2\",\"process\":{\"user\":{\"uid\":0,\"gid\":0},"
+			"\"args\":[\"nonesuch\"],\"env\":[\"PATH=/bin\"],"
+		  "\"cwd\":\"/\"},\"root\":{\"path\":\"rootfs\"},"
+			"\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"}],"
 		  "\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"mount\"}]}}");
 	raw_start("c1");
 	raw_connect_call("c1");
@@ -446,7 +455,8 @@ static void case_too_big(void)
 
 	raw_up("c1", "exec sleep 1000", NULL);
 	fd = raw_socket();
-	frame[0] = (uint8_t)(n >> 24), frame[1] = (uint8_t)(n >> 16), frame[2] = (uint8_t)(n >> 8), frame[3] = (uint8_t)n;
+	frame[0] = (uint8_t)(n >> 24), frame[1] = (uint8_t)(n >> 16), frame[2] = (uint8_t)(n >> 8),
+		frame[3] = (uint8_t)n;
 	frame[7] = 1, frame[8] = 1;
 	while (sent < sizeof frame) {
 		ssize_t w = write(fd, frame + sent, sizeof frame - sent);

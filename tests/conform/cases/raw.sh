@@ -1,4 +1,4 @@
-# raw.sh - the raw client's cases: raw.c says what they are and how, raw_list.h names them.
+# raw.sh - the raw client's cases: raw.c says what they are and how, raw_list.def names them.
 
 raw_shim() { # the program behind $RT
 	case $RT in
