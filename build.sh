@@ -8,6 +8,7 @@
 #   ./build.sh unit [F]   unit tests (address and undefined-behaviour sanitizers) whose name holds F
 #   ./build.sh fuzz NAME [SECONDS]   one fuzz target
 #   ./build.sh e2e [CASE] end-to-end tests in the rig (tests/rig)
+#   ./build.sh conform [CASE]   the same through containerd with runc and with spore, compared
 #   ./build.sh bench      the figures, side by side with others, as a table
 #   ./build.sh clean      remove build/
 set -euo pipefail
@@ -191,6 +192,10 @@ e2e() {
 	tests/e2e/run.sh "$@" | tap "e2e"
 }
 
+conform() {
+	tests/conform/run.sh "$@" | tap "conform"
+}
+
 # --- commands ------------------------------------------------------------------------------------
 
 what=${1-build}
@@ -219,6 +224,7 @@ test)
 	unit_in_rig | tap "unit, on the rig's KVM"
 	tests/e2e/agent.sh | tap "agent"
 	e2e
+	conform
 	say "all tests passed"
 	;;
 unit)
@@ -237,6 +243,11 @@ e2e)
 	build
 	e2e "$@"
 	;;
+conform)
+	install_packages build test
+	build
+	conform "$@"
+	;;
 bench)
 	install_packages build test
 	build
@@ -244,7 +255,7 @@ bench)
 	;;
 clean) rm -rf $OUT ;;
 *)
-	sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
+	sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
 	exit 2
 	;;
 esac

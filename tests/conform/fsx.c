@@ -1,10 +1,11 @@
 /* fsx.c - random file operations that leave the same behind on every correct file system.
  *
- *	fsx file SEED N FILE    N reads, writes, maps, truncations, holes and copies in one file, each compared with
- *	                        a copy in memory; the first difference ends it with status 1
- *	fsx tree SEED N DIR     N makes, links, renames, removals, mode changes and attributes below DIR; prints a
- *	                        checksum of every result
- *	fsx list DIR            prints a line per file below DIR, sorted: kind, mode, owner, links, size, checksum, path
+ *	fsx file SEED N FILE    N reads, writes, maps, truncations, holes and copies in one file, each
+ *	                        compared with a copy in memory; the first difference ends it: status 1
+ *	fsx tree SEED N DIR     N makes, links, renames, removals, changes of mode and owner below DIR;
+ *	                        prints a checksum of every result
+ *	fsx list DIR            prints a line per file below DIR, sorted: mode, owner, links, size,
+ *	                        checksum, path
  *	fsx many N DIR          N small files in directories of a hundred
  *
  * A seed gives the same operations everywhere, so the output in a container and on the host is the same. */
@@ -127,7 +128,8 @@ static void hole(int fd, unsigned op)
 
 static void copy(int fd, unsigned op)
 {
-	uint32_t n = 1 + draw(65536), from = draw(FILE_MAX / 2 - 65536), to = FILE_MAX / 2 + draw(FILE_MAX / 2 - 65536);
+	uint32_t n = 1 + draw(65536), from = draw(FILE_MAX / 2 - 65536),
+		to = FILE_MAX / 2 + draw(FILE_MAX / 2 - 65536);
 	off_t in = from, out = to;
 	ssize_t got, left = from >= size ? 0 : (ssize_t)(size - from < n ? size - from : n);
 
@@ -185,7 +187,8 @@ static int file_ops(const char *path, unsigned n)
 	}
 	if (fd < 0 || pread(fd, seen, FILE_MAX, 0) != (ssize_t)size || memcmp(seen, good, size) != 0)
 		broken(n, "the end");
-	printf("%u operations, size %u, sum %016llx\n", n, size, (unsigned long long)sum_add(SUM_START, good, size));
+	printf("%u operations, size %u, sum %016llx\n", n, size,
+		(unsigned long long)sum_add(SUM_START, good, size));
 	return 0;
 }
 
@@ -205,7 +208,8 @@ static int tree_op(const char *p, const char *q)
 
 	switch (draw(14)) {
 	case 0: case 1: case 2:
-		fd = open(p, O_CREAT | O_WRONLY | O_NONBLOCK | (draw(2) ? O_TRUNC : O_APPEND), 0600 | draw(0100));
+		fd = open(p, O_CREAT | O_WRONLY | O_NONBLOCK | (draw(2) ? O_TRUNC : O_APPEND),
+			0600 | draw(0100));
 		if (fd < 0)
 			return -1;
 		rc = (int)write(fd, text, (size_t)snprintf(text, sizeof text, "%s %u\n", p, draw(1000)));
@@ -285,7 +289,8 @@ static int list(const char *dir)
 		}
 		printf("%06o %u:%u %lu %ld %016llx %s\n", st.st_mode, st.st_uid, st.st_gid,
 		       S_ISDIR(st.st_mode) ? 0ul : (unsigned long)st.st_nlink,
-		       S_ISREG(st.st_mode) ? (long)st.st_size : 0l, (unsigned long long)content(path, &st), path);
+		       S_ISREG(st.st_mode) ? (long)st.st_size : 0l,
+			(unsigned long long)content(path, &st), path);
 		if (S_ISDIR(st.st_mode))
 			bad |= list(path);
 		free(e[i]);

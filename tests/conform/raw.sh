@@ -14,5 +14,5 @@ for c in build/gen/*.pb-c.c; do
 	o=build/obj/conform/$(basename "$c" .c).o
 	[ "$o" -nt "$c" ] || $cc -O2 -w -c "$c" -o "$o"
 done
-$cc -O1 -g $warn -Wno-unused-function -c tests/conform/raw.c -o build/obj/conform/raw.o
+$cc -O1 -g $warn -Wno-unused-function -Wno-format-truncation -c tests/conform/raw.c -o build/obj/conform/raw.o
 musl-gcc -static -o build/conform/raw build/obj/conform/*.o -L"$deps/lib" -lprotobuf-c

@@ -8,6 +8,7 @@ kill_shim() {
 	await eval '! ctr task ls | grep -q c1'
 	see ctr task rm c1
 	see ctr c rm c1
+	forget_fifos
 	see run $BB c1 echo again
 	out again
 }
@@ -20,6 +21,7 @@ kill_shim_attached() {
 	wait %1
 	echo "status $?"
 	down c1
+	forget_fifos
 }
 t "who waits for a container whose shim is killed gets an end" kill_shim_attached
 
@@ -27,8 +29,7 @@ kill_task() {
 	up c1 -- sleep 1000
 	kill -KILL "$(pid_of c1)"
 	await stopped c1
-	see ctr task rm c1
-	status 137
+	ended c1 137
 }
 t "the task's process killed from outside is an exit with 137" kill_task
 
@@ -64,8 +65,7 @@ restarted() { # SIGNAL
 	quiet ctr task metrics c1
 	quiet ctr task kill c2
 	await stopped c2
-	see ctr task rm c2
-	status 6
+	ended c2 6
 	see ctr task rm -f c1
 }
 kill_containerd_term() { restarted TERM; }
@@ -79,8 +79,7 @@ kill_away() {
 	sleep 4
 	start_containerd
 	state_of c1
-	see ctr task rm c1
-	status 5
+	ended c1 5
 }
 t "the status of who ends while containerd is away is not lost" kill_away
 
@@ -94,6 +93,7 @@ kill_away_shim() {
 	sleep 1
 	see ctr task ls
 	see ctr c rm c1
+	forget_fifos
 }
 t "a shim killed while containerd is away leaves nothing once it is back" kill_away_shim
 
@@ -120,6 +120,7 @@ kill_everywhere() {
 		wait $!
 		down $id
 	done
+	forget_fifos
 	see run $BB c1 echo fine
 	out fine
 }

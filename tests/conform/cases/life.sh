@@ -5,8 +5,7 @@ life_kill() {
 	sleep 1
 	see ctr task kill c1
 	await stopped c1
-	see ctr task rm c1
-	status 21
+	ended c1 21
 	see ctr c rm c1
 	up c2 -- sh -c 'trap "" TERM; while :; do sleep 0.1; done'
 	sleep 1
@@ -17,8 +16,7 @@ life_kill() {
 	await stopped c2
 	see ctr task kill -s KILL c2
 	err_has 'not found'
-	see ctr task rm c2
-	status 137
+	ended c2 137
 }
 t "a signal reaches the handler, KILL ends, and the dead cannot be killed" life_kill
 
@@ -27,8 +25,8 @@ life_kill_all() {
 	quiet ctr task exec -d --exec-id e c1 sleep 1002
 	see ctr task kill --all -s KILL c1
 	await stopped c1
-	see ctr task rm c1
-	status 137
+	exec_down c1 e
+	ended c1 137
 }
 t "kill --all ends every process of the container" life_kill_all
 
@@ -71,8 +69,7 @@ life_pause_kill() {
 	quiet ctr task pause c1
 	see ctr task kill -s KILL c1
 	await stopped c1
-	see ctr task rm c1
-	status 137
+	ended c1 137
 }
 t "a paused container can be killed" life_pause_kill
 
@@ -84,6 +81,7 @@ life_ps() {
 	head -n 1 "$WORK/ps"
 	that grep -q '{"exec_id":"e1"}\|exec_id:.e1.\|e1' "$WORK/ps"
 	that [ -e "/proc/$(pid_of c1)/ns/net" ]
+	exec_down c1 e1
 }
 t "ps lists the processes, the task's own pid among them, and the exec's id" life_ps
 

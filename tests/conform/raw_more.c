@@ -1,0 +1,503 @@
+/* raw_more.c - streams, resources, and ends of every kind. Part of raw.c; sentences: raw_list.def. */
+
+static enum ttrpc_code raw_close_io(const char *id, const char *exec_id)
+{
+	Ctd__CloseIORequest req = CTD__CLOSE_IOREQUEST__INIT;
+
+	req.id = (char *)id, req.exec_id = (char *)exec_id;
+	req.stdin = true;
+	return raw_do("CloseIO", &req);
+}
+
+static enum ttrpc_code raw_resize(const char *id, const char *exec_id, unsigned columns, unsigned rows)
+{
+	Ctd__ResizePtyRequest req = CTD__RESIZE_PTY_REQUEST__INIT;
+
+	req.id = (char *)id, req.exec_id = (char *)exec_id;
+	req.width = columns, req.height = rows;
+	return raw_do("ResizePty", &req);
+}
+
+static enum ttrpc_code raw_pause_task(const char *id)
+{
+	Ctd__PauseRequest req = CTD__PAUSE_REQUEST__INIT;
+
+	req.id = (char *)id;
+	return raw_do("Pause", &req);
+}
+static enum ttrpc_code raw_resume_task(const char *id)
+{
+	Ctd__ResumeRequest req = CTD__RESUME_REQUEST__INIT;
+
+	req.id = (char *)id;
+	return raw_do("Resume", &req);
+}
+
+/* A container with three fifos, our ends open; started. */
+struct raw_piped {
+	char in_path[500], out_path[500];
+	int in, out;
+};
+static void raw_up_piped(struct raw_piped *p, const char *id, const char *script)
+{
+	struct raw_streams io = { .in = p->in_path, .out = p->out_path, .err = p->out_path };
+
+	raw_bundle(id, script, false, NULL);
+	p->out = raw_fifo(id, "out", p->out_path, sizeof p->out_path, O_RDONLY);
+	p->in = raw_fifo(id, "in", p->in_path, sizeof p->in_path, O_RDWR);
+	raw_start(id);
+	expect(raw_create(id, &io, NULL) == TTRPC_OK, "Create");
+	raw_connect_call(id);
+	expect(raw_start_process(id, "") == TTRPC_OK, "Start");
+}
+
+/* Write n bytes to a descriptor that does not block, serving meanwhile and reading what comes back. */
+static void raw_feed(int fd, size_t n)
+{
+	char block[4096];
+
+	memset(block, 'x', sizeof block);
+	for (size_t sent = 0, tries = 0; sent < n;) {
+		size_t part = n - sent < sizeof block ? n - sent : sizeof block;
+		ssize_t w = write(fd, block, part);
+
+		if (w > 0)
+			sent += (size_t)w, tries = 0;
+		else
+			raw_pause(10), tries++;
+		expect(tries < 2000, "nobody reads the input after %zu bytes", sent);
+	}
+}
+
+static void case_close_io(void)
+{
+	struct raw_piped p;
+	struct buf b;
+
+	raw_up_piped(&p, "c1", "sleep 1; wc -c");
+	raw_feed(p.in, 40000); /* more than is read before the program looks, less than the pipe holds */
+	see("CloseIO %d", raw_close_io("c1", ""));
+	see("again %d", raw_close_io("c1", ""));
+	see("unknown exec %d", raw_close_io("c1", "nobody"));
+	close(p.in);
+	b = raw_read_all(p.out);
+	see("%s", (char *)b.data);
+	see("exit %u", raw_wait("c1", "")->exit_status);
+	see("after the end %d", raw_close_io("c1", ""));
+	raw_finish("c1");
+}
+
+static void case_eof(void)
+{
+	struct raw_piped p;
+	struct buf b;
+
+	raw_up_piped(&p, "c1", "seq 30000; exit 2");
+	b = raw_read_all(p.out);
+	see("%zu bytes, the last line is %s", b.len, (char *)b.data + b.len - 6);
+	see("exit %u %s", raw_wait("c1", "")->exit_status, raw_status("c1", ""));
+	raw_finish("c1");
+}
+
+static void case_client_gone(void)
+{
+	struct raw_piped p;
+	char got[100] = "";
+
+	raw_up_piped(&p, "c1", "while read line; do echo got $line; done; echo end");
+	(void)!write(p.in, "one\n", 4);
+	raw_pause(1000);
+	see("%zd", read(p.out, got, sizeof got));
+	close(p.in);
+	close(p.out);
+	raw_pause(500);
+	see("%s", raw_status("c1", ""));
+	p.out = open(p.out_path, O_RDONLY | O_NONBLOCK);
+	p.in = open(p.in_path, O_WRONLY | O_NONBLOCK);
+	expect(p.in >= 0, "nobody reads the input any more");
+	(void)!write(p.in, "two\n", 4);
+	raw_pause(1000);
+	memset(got, 0, sizeof got);
+	(void)!read(p.out, got, sizeof got - 1);
+	see("%s", got);
+	raw_finish("c1");
+}
+
+static void case_stuck(void)
+{
+	struct raw_piped p;
+
+	raw_up_piped(&p, "c1", "yes");
+	raw_pause(2000);
+	see("%s", raw_status("c1", ""));
+	see("kill %d", raw_kill("c1", "", SIGKILL, false));
+	see("exit %u", raw_wait("c1", "")->exit_status);
+	close(p.out);
+	raw_finish("c1");
+}
+
+static void case_terminal(void)
+{
+	char path[500];
+	struct raw_streams io = { .out = path, .terminal = true };
+	struct buf b;
+	int fd;
+
+	raw_bundle("c1", "sleep 1; stty size; test -t 0 && echo tty >&2; sleep 1", true, NULL);
+	fd = raw_fifo("c1", "out", path, sizeof path, O_RDONLY);
+	raw_start("c1");
+	expect(raw_create("c1", &io, NULL) == TTRPC_OK, "Create");
+	raw_connect_call("c1");
+	see("created %d", raw_resize("c1", "", 0, 0));
+	expect(raw_start_process("c1", "") == TTRPC_OK, "Start");
+	see("running %d", raw_resize("c1", "", 91, 37));
+	b = raw_read_all(fd);
+	see("%s", (char *)b.data);
+	raw_wait("c1", "");
+	see("ended %d", raw_resize("c1", "", 1, 1));
+	raw_finish("c1");
+}
+
+static void case_pause(void)
+{
+	raw_up("c1", "exec sleep 1000", NULL);
+	expect(raw_resume_task("c1") != TTRPC_OK, "resumed what runs");
+	see("pause %d %s", raw_pause_task("c1"), raw_status("c1", ""));
+	expect(raw_pause_task("c1") != TTRPC_OK, "paused twice");
+	expect(raw_exec_call("c1", "e1", "true", NULL, 0) != TTRPC_OK, "exec in the paused");
+	raw_pids("c1", 0);
+	see("resume %d %s", raw_resume_task("c1"), raw_status("c1", ""));
+	see("pause %d", raw_pause_task("c1"));
+	see("kill %d", raw_kill("c1", "", SIGKILL, false));
+	see("exit %u", raw_wait("c1", "")->exit_status);
+	raw_event("/tasks/exit", 0);
+	see_events();
+	raw_finish("c1");
+}
+
+static void see_stats(const char *when, uint64_t *cpu)
+{
+	Ctd__StatsRequest req = CTD__STATS_REQUEST__INIT;
+	Ctd__StatsResponse *res;
+	Cgm__V2Metrics *m;
+
+	req.id = "c1";
+	raw_ok("Stats", &req, &ctd__stats_response__descriptor, &res);
+	expect(res->stats, "nothing");
+	m = cgm__v2_metrics__unpack(NULL, res->stats->value.len, res->stats->value.data);
+	expect(m && m->cpu && m->memory && m->pids, "parts are missing");
+	expect(m->cpu->usage_usec >= *cpu, "CPU time went back");
+	*cpu = m->cpu->usage_usec;
+	see("%s: %s cpu %d memory %d pids %d limit %d", when, res->stats->type_url, m->cpu->usage_usec > 0,
+	    m->memory->usage > 0, m->pids->current > 0, m->memory->usage_limit > 0);
+}
+
+static void case_stats(void)
+{
+	Ctd__StatsRequest req = CTD__STATS_REQUEST__INIT;
+	uint64_t cpu = 0;
+
+	req.id = "c1";
+	raw_up("c1", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exec sleep 1000", NULL);
+	raw_pause(500);
+	see_stats("running", &cpu);
+	raw_pause_task("c1");
+	see_stats("paused", &cpu);
+	raw_resume_task("c1");
+	see_stats("resumed", &cpu);
+	raw_kill("c1", "", SIGKILL, false);
+	raw_wait("c1", "");
+	raw_delete("c1", "", NULL);
+	see("deleted %d", raw_do("Stats", &req));
+	raw_shutdown("c1");
+	raw_await_death(shim_pid, "the shim");
+}
+
+static void case_update(void)
+{
+	static char text[] = "{\"memory\":{\"limit\":134217728,\"swap\":134217728},"
+		"\"cpu\":{\"shares\":512}}", none[] = "{}";
+	Ctd__UpdateTaskRequest req = CTD__UPDATE_TASK_REQUEST__INIT;
+	Ctd__Any any = CTD__ANY__INIT;
+
+	raw_up("c1", "exec sleep 1000", NULL);
+	req.id = "c1", req.resources = &any;
+	any.type_url = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
+	any.value.data = (uint8_t *)text, any.value.len = strlen(text);
+	see("%d", raw_do("Update", &req));
+	any.value.data = (uint8_t *)none, any.value.len = 2;
+	see("%d", raw_do("Update", &req));
+	raw_finish("c1");
+}
+
+static void case_pipelined(void)
+{
+	struct raw_call calls[40], waiting;
+	Ctd__StateRequest req = CTD__STATE_REQUEST__INIT;
+	unsigned good = 0;
+
+	raw_up("c1", "exec sleep 1000", NULL);
+	req.id = "c1";
+	raw_begin(&waiting, "Wait", &req, &ctd__wait_response__descriptor);
+	for (unsigned i = 0; i < ARRAY_LEN(calls); i++)
+		raw_begin(&calls[i], "State", &req, &ctd__state_response__descriptor);
+	for (unsigned i = 0; i < ARRAY_LEN(calls); i++) {
+		raw_end_of(&calls[i], "State");
+		good += calls[i].code == TTRPC_OK;
+	}
+	see("%u, Wait is over: %d", good, waiting.over);
+	raw_kill("c1", "", SIGKILL, false);
+	raw_end_of(&waiting, "Wait");
+	raw_finish("c1");
+}
+
+static void case_shutdown_alive(void)
+{
+	raw_up("c1", "exec sleep 1000", NULL);
+	see("%d", raw_shutdown("c1"));
+	raw_pause(500);
+	see("%s", raw_status("c1", ""));
+	raw_finish("c1");
+}
+
+static void case_shutdown_last(void)
+{
+	raw_up("c1", "true", NULL);
+	raw_wait("c1", "");
+	raw_delete("c1", "", NULL);
+	see("%d", raw_shutdown("c1"));
+	raw_await_death(shim_pid, "the shim");
+	see("socket %s", access(address + 7, F_OK) ? "gone" : "there");
+	see("events %u", raw_event("/tasks/delete", 0) > 0);
+}
+
+static void case_cancelled(void)
+{
+	struct raw_call create;
+	static char *options[] = { "rbind", "rw" };
+	Ctd__Mount mount = CTD__MOUNT__INIT, *mounts[] = { &mount };
+	Ctd__CreateTaskRequest req = CTD__CREATE_TASK_REQUEST__INIT;
+	enum ttrpc_code code;
+	char bundle[400];
+
+	for (int after = 0; after <= 60; after += 20) {
+		char id[] = { 'c', (char)('0' + after / 20), 0 };
+
+		raw_bundle(id, "exec sleep 1000", false, NULL);
+		raw_start(id);
+		raw_connect_call(id);
+		snprintf(bundle, sizeof bundle, "%s/%s", dir, id);
+		req.id = id, req.bundle = bundle;
+		mount.type = "bind", mount.source = (char *)root;
+		mount.n_options = 2, mount.options = options;
+		req.n_rootfs = 1, req.rootfs = mounts;
+		raw_begin(&create, "Create", &req, &ctd__create_task_response__descriptor);
+		raw_pause((unsigned)after);
+		ttrpc_close(conn);
+		conn = raw_connect(&conn);
+		for (int tries = 0; tries < 50; tries++) { /* it may answer only when Create is over */
+			code = raw_delete(id, "", NULL);
+			if (code == TTRPC_OK || code == TTRPC_NOT_FOUND) {
+				raw_shutdown(id);
+				raw_pause(100);
+				if (raw_dead(shim_pid))
+					break;
+				expect(conn || raw_dead(shim_pid), "the connection ended, the shim did not");
+			} else {
+				raw_kill(id, "", SIGKILL, true);
+				raw_pause(100);
+			}
+		}
+		raw_await_death(shim_pid, "the shim");
+		shim_pid = 0;
+		raw_delete_binary(id, &(struct buf){ 0 });
+		expect(!raw_mounted(id), "still mounted");
+		if (!is_spore) { /* runc's may leave it when Delete meets Create */
+			snprintf(bundle, sizeof bundle, "/sys/fs/cgroup/%s/%s", ns, id);
+			rmdir(bundle);
+		}
+		see("after %d ms: gone", after);
+	}
+}
+
+static void case_delete_binary(void)
+{
+	pid_t pid = raw_up("c1", "exec sleep 1000", NULL);
+	Ctd__DeleteResponse *d;
+	struct buf out;
+
+	kill(shim_pid, SIGKILL);
+	raw_await_death(shim_pid, "the shim");
+	for (int i = 0; i < 2; i++) {
+		raw_delete_binary("c1", &out);
+		d = ctd__delete_response__unpack(NULL, out.len, out.data);
+		expect(d, "%zu bytes are no DeleteResponse", out.len);
+		see("status %u, exited %d", d->exit_status, !raw_never(d->exited_at));
+		expect(i > 0 || (pid_t)d->pid == pid, "pid %u", d->pid);
+		raw_await_death(pid, "the task");
+		expect(!raw_mounted("c1"), "still mounted");
+		expect(access(address + 7, F_OK) != 0 || !is_spore, "the socket is there");
+	}
+	raw_bundle("c2", "true", false, NULL);
+	raw_delete_binary("c2", &out);
+	d = ctd__delete_response__unpack(NULL, out.len, out.data);
+	see("never started: %u", d ? d->exit_status : 0);
+
+}
+
+#define RAW_GROUP                                                   \
+	"\"annotations\":{\"io.kubernetes.cri.sandbox-id\":\"pod\"," \
+	"\"io.kubernetes.cri.container-type\":\"%s\"}"
+
+static void case_group(void)
+{
+	char sandbox[200], inner[200], text[300] = "";
+	struct raw_ran r;
+	struct buf out;
+	pid_t pod;
+
+	snprintf(sandbox, sizeof sandbox, RAW_GROUP, "sandbox");
+	snprintf(inner, sizeof inner, RAW_GROUP, "container");
+	raw_bundle("pod", "exec sleep 1000", false, sandbox);
+	raw_start("pod");
+	expect(raw_create("pod", NULL, NULL) == TTRPC_OK, "Create");
+	raw_connect_call("pod");
+	expect(raw_start_process("pod", "") == TTRPC_OK, "Start");
+	pod = shim_pid;
+	raw_bundle("c1", "exec sleep 1000", false, inner);
+	r = raw_program("c1", "start", NULL, 0);
+	see("start %d, the same address: %d", r.status, !strcmp((char *)r.out.data, address));
+	expect(read(open(raw_path("c1", "address"), O_RDONLY), text, sizeof text - 1) > 0, "no address file");
+	see("and in its file: %d", !strcmp(text, address));
+	conn = raw_connect(&conn);
+	expect(raw_create("c1", NULL, NULL) == TTRPC_OK, "Create");
+	expect(raw_start_process("c1", "") == TTRPC_OK, "Start");
+	raw_connect_call("c1");
+	see("one shim: %d", shim_pid == pod);
+	raw_kill("c1", "", SIGKILL, true);
+	see("exit %u", raw_wait("c1", "")->exit_status);
+	see("delete %d shutdown %d", raw_delete("c1", "", NULL), raw_shutdown("c1"));
+	raw_delete_binary("c1", &out);
+	see("the sandbox is %s", raw_status("pod", ""));
+	raw_finish("pod");
+}
+
+static void case_group_race(void)
+{
+	char sandbox[200];
+	struct raw_ran r[2];
+	int p[2];
+
+	snprintf(sandbox, sizeof sandbox, RAW_GROUP, "sandbox");
+	raw_bundle("pod", "exec sleep 1000", false, sandbox);
+	raw_bundle("c1", "exec sleep 1000", false, sandbox);
+	expect(pipe2(p, O_CLOEXEC) == 0, "pipe");
+	fflush(stdout);
+	if (fork() == 0) {
+		r[1] = raw_program("c1", "start", NULL, 0);
+		(void)!write(p[1], r[1].out.data, r[1].out.len + 1);
+		_exit(0);
+	}
+	r[0] = raw_program("pod", "start", NULL, 0);
+	(void)!read(p[0], address, sizeof address);
+	see("%d %d", r[0].status, !strcmp((char *)r[0].out.data, address));
+	conn = raw_connect(&conn);
+	raw_connect_call("pod");
+	expect(raw_create("pod", NULL, NULL) == TTRPC_OK, "Create");
+	raw_finish("pod");
+}
+
+static void case_events_later(void)
+{
+	raw_up("c1", "sleep 1; exit 6", NULL);
+	raw_event("/tasks/start", 0);
+	raw_events_close();
+	raw_wait("c1", "");
+	raw_pause(500);
+	raw_events_open();
+	see("%u", EVENT(raw_event("/tasks/exit", 0), TaskExit, task_exit)->exit_status);
+	raw_finish("c1");
+}
+
+/* Go so far, as a state that a shim may be killed in. */
+static pid_t raw_reach(unsigned stage)
+{
+	pid_t task = 0;
+
+	raw_bundle("c1", "exec sleep 1000", false, NULL);
+	raw_start("c1");
+	raw_connect_call("c1");
+	if (stage >= 1)
+		expect(raw_create("c1", NULL, &task) == TTRPC_OK, "Create");
+	if (stage >= 2)
+		expect(raw_start_process("c1", "") == TTRPC_OK, "Start");
+	if (stage >= 3)
+		expect(raw_exec_call("c1", "e1", "exec sleep 1000", NULL, 0) == TTRPC_OK, "Exec");
+	if (stage >= 4)
+		expect(raw_start_process("c1", "e1") == TTRPC_OK, "Start");
+	if (stage == 5)
+		expect(raw_pause_task("c1") == TTRPC_OK, "Pause");
+	if (stage >= 6) {
+		raw_kill("c1", "", SIGKILL, true);
+		raw_wait("c1", "");
+	}
+	if (stage >= 7)
+		expect(raw_delete("c1", "", NULL) == TTRPC_OK, "Delete");
+	return task;
+}
+
+static void case_shim_killed(void)
+{
+	static const char *const names[] = { "start", "Create", "Start", "Exec",
+		"Start of the exec", "Pause", "Kill", "Delete" };
+
+	for (unsigned stage = 0; stage < ARRAY_LEN(names); stage++) {
+		pid_t task = raw_reach(stage);
+
+		kill(shim_pid, SIGKILL);
+		raw_await_death(shim_pid, "the shim");
+		raw_delete_binary("c1", &(struct buf){ 0 });
+		if (task)
+			raw_await_death(task, names[stage]);
+		expect(!raw_mounted("c1"), "still mounted after %s", names[stage]);
+		see("after %s: nothing", names[stage]);
+		unlink(address + 7); /* runc's delete leaves it */
+		unlink(raw_path("c1", "log"));
+		id_count = 0;
+	}
+	shim_pid = 0;
+	snprintf(ids[id_count++], sizeof ids[0], "c1");
+}
+
+static void case_task_killed(void)
+{
+	for (unsigned stage = 1; stage <= 5; stage++) {
+		pid_t task = raw_reach(stage);
+		Ctd__DeleteResponse *d;
+
+		kill(task, SIGKILL);
+		if (stage == 5 && !is_spore)
+			raw_resume_task("c1"); /* what is frozen does not die of it, but a machine does */
+		see("exit %u", raw_wait("c1", "")->exit_status);
+		expect(raw_delete("c1", "", &d) == TTRPC_OK, "Delete");
+		see("delete %u", d->exit_status);
+		expect(raw_shutdown("c1") == TTRPC_OK, "Shutdown");
+		raw_await_death(shim_pid, "the shim");
+		raw_delete_binary("c1", &(struct buf){ 0 });
+		expect(!raw_mounted("c1"), "still mounted");
+		unlink(raw_path("c1", "log"));
+		id_count = 0;
+	}
+	shim_pid = 0;
+}
+
+static void case_term(void)
+{
+	pid_t task = raw_up("c1", "exec sleep 1000", NULL);
+
+	kill(shim_pid, SIGTERM);
+	raw_await_death(shim_pid, "the shim");
+	raw_delete_binary("c1", &(struct buf){ 0 });
+	raw_await_death(task, "the task");
+	expect(!raw_mounted("c1"), "still mounted");
+}
