@@ -485,9 +485,9 @@ static enum ttrpc_code raw_create(const char *id, const struct raw_streams *io, 
 	mount.n_options = 2, mount.options = options;
 	req.n_rootfs = 1, req.rootfs = mounts;
 	if (io) {
-		req.stdin = io->in ? io->in : "";
-		req.stdout = io->out ? io->out : "";
-		req.stderr = io->err ? io->err : "";
+		req.stdin_path = io->in ? io->in : "";
+		req.stdout_path = io->out ? io->out : "";
+		req.stderr_path = io->err ? io->err : "";
 		req.terminal = io->terminal;
 	}
 	code = raw_try("Create", &req, &ctd__create_task_response__descriptor, &res);
@@ -610,9 +610,9 @@ static enum ttrpc_code raw_exec_call(const char *id, const char *exec_id, const 
 	req.id = (char *)id, req.exec_id = (char *)exec_id;
 	req.spec = &any;
 	if (io) {
-		req.stdin = io->in ? io->in : "";
-		req.stdout = io->out ? io->out : "";
-		req.stderr = io->err ? io->err : "";
+		req.stdin_path = io->in ? io->in : "";
+		req.stdout_path = io->out ? io->out : "";
+		req.stderr_path = io->err ? io->err : "";
 		req.terminal = io->terminal;
 	}
 	code = raw_do("Exec", &req);

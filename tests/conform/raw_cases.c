@@ -245,7 +245,7 @@ static void see_state(const char *id, const char *exec_id)
 		return;
 	}
 	see("id %s status %d bundle %d stdin '%s' terminal %d exit %u exec '%s' %s", s->id, s->status,
-	    strstr(s->bundle, dir) == s->bundle, s->stdin, s->terminal, s->exit_status, s->exec_id,
+	    strstr(s->bundle, dir) == s->bundle, s->stdin_path, s->terminal, s->exit_status, s->exec_id,
 	    raw_never(s->exited_at) ? "not exited" : "exited");
 }
 

@@ -5,7 +5,7 @@ static enum ttrpc_code raw_close_io(const char *id, const char *exec_id)
 	Ctd__CloseIORequest req = CTD__CLOSE_IOREQUEST__INIT;
 
 	req.id = (char *)id, req.exec_id = (char *)exec_id;
-	req.stdin = true;
+	req.in = true;
 	return raw_do("CloseIO", &req);
 }
 
