@@ -1,9 +1,11 @@
 #include "amalgam/config/config.h"
 
 #include <dirent.h>
+#include <regex.h>
 
 #include "amalgam/base/mem.h"
 #include "amalgam/base/path.h"
+#include "amalgam/base/str.h"
 #include "amalgam/wire/toml.h"
 #include "vmm/layout.h"
 
@@ -11,7 +13,7 @@
 #define CONFIG_DIR  "/etc/spore/config.d"
 #define CONFIG_MAX_DROPINS 256
 
-enum config_type { CONFIG_INT, CONFIG_BOOL, CONFIG_STRING };
+enum config_type { CONFIG_INT, CONFIG_BOOL, CONFIG_STRING, CONFIG_LIST };
 
 /* Every key there is. configs/configuration.toml shows them with their defaults. */
 static const struct config_key {
@@ -26,6 +28,7 @@ static const struct config_key {
 	{ "hypervisor.spore.default_maxvcpus", CONFIG_INT, CONFIG_AT(default_maxvcpus), 0,
 	  LAYOUT_MAX_VCPUS },
 	{ "hypervisor.spore.kernel_params", CONFIG_STRING, CONFIG_AT(kernel_params), 0, 0 },
+	{ "hypervisor.spore.enable_annotations", CONFIG_LIST, CONFIG_AT(enable_annotations), 0, 0 },
 	{ "factory.enable_template", CONFIG_BOOL, CONFIG_AT(enable_template), 0, 0 },
 #undef CONFIG_AT
 };
@@ -39,6 +42,23 @@ static bool config_is_table(const char *key)
 		if (!strncmp(config_keys[i].key, key, n) && config_keys[i].key[n] == '.')
 			return true;
 	return false;
+}
+
+/* Strings, as lines of one text. */
+static int config_set_list(char **field, const struct toml_value *v, struct err *e)
+{
+	AUTO_BUF struct buf b = { 0 };
+
+	if (toml_list(v, TOML_STRING, e) < 0)
+		return e->code;
+	for (size_t i = 0; i < v->n; i++) {
+		if (strchr(v->items[i].string, '\n'))
+			return err_set(e, -EINVAL, "must be strings of one line");
+		buf_printf(&b, "%s\n", v->items[i].string);
+	}
+	free(*field);
+	*field = buf_take_cstr(&b);
+	return 0;
 }
 
 static int config_set(struct config *c, const struct config_key *k, const struct toml_value *v,
@@ -59,6 +79,8 @@ static int config_set(struct config *c, const struct config_key *k, const struct
 		free(*(char **)field);
 		*(char **)field = mem_strdup(s);
 		return 0;
+	case CONFIG_LIST:
+		return config_set_list(field, v, e);
 	}
 	return 0;
 }
@@ -115,7 +137,7 @@ static int config_read_dropins(struct config *c, struct err *e)
 static void config_defaults(struct config *c)
 {
 	*c = (struct config){ .default_memory = 128, .default_vcpus = 1, .enable_template = true,
-			      .kernel_params = mem_strdup("") };
+			      .kernel_params = mem_strdup(""), .enable_annotations = mem_strdup("") };
 }
 
 int config_parse(struct config *c, const void *text, size_t n, struct err *e)
@@ -148,8 +170,74 @@ int config_load(struct config *c, const char *file, struct err *e)
 	return r;
 }
 
+/* --- annotations ----------------------------------------------------------------------------------- */
+
+#define CONFIG_HYPERVISOR "hypervisor.spore."
+
+static bool config_matches(const char *pattern, size_t n, const char *name)
+{
+	AUTO_FREE char *whole = mem_printf("^(%.*s)$", (int)n, pattern);
+	regex_t re;
+	bool yes;
+
+	if (regcomp(&re, whole, REG_EXTENDED | REG_NOSUB) != 0)
+		return false;
+	yes = regexec(&re, name, 0, NULL, 0) == 0;
+	regfree(&re);
+	return yes;
+}
+
+static bool config_allows(const struct config *c, const char *name)
+{
+	for (const char *line = c->enable_annotations; *line; line += strcspn(line, "\n") + 1)
+		if (config_matches(line, strcspn(line, "\n"), name))
+			return true;
+	return false;
+}
+
+/* A setting may not allow further settings. */
+static const struct config_key *config_find(const char *name)
+{
+	const size_t n = strlen(CONFIG_HYPERVISOR);
+
+	for (unsigned i = 0; i < ARRAY_LEN(config_keys); i++)
+		if (str_starts(config_keys[i].key, CONFIG_HYPERVISOR) && config_keys[i].type != CONFIG_LIST &&
+		    !strcmp(config_keys[i].key + n, name))
+			return &config_keys[i];
+	return NULL;
+}
+
+int config_annotate(struct config *c, const char *name, const char *value, struct err *e)
+{
+	const struct config_key *k = config_find(name);
+	struct toml_value v = { .type = TOML_STRING, .string = value };
+	char *end;
+	int r;
+
+	if (!k)
+		return err_set(e, -ENOENT, "annotation %s: there is no such setting", name);
+	if (!config_allows(c, name))
+		return err_set(e, -EPERM, "annotation %s: not allowed; name it in enable_annotations of the "
+			       "configuration", name);
+	if (k->type == CONFIG_INT) {
+		errno = 0;
+		v = (struct toml_value){ .type = TOML_INTEGER, .integer = strtoll(value, &end, 10) };
+		if (errno || end == value || *end)
+			return err_set(e, -EINVAL, "annotation %s: \"%s\" is no number", name, value);
+	} else if (k->type == CONFIG_BOOL) {
+		v = (struct toml_value){ .type = TOML_BOOL, .is_true = !strcmp(value, "true") };
+		if (!v.is_true && strcmp(value, "false"))
+			return err_set(e, -EINVAL, "annotation %s: \"%s\" is neither true nor false", name,
+				       value);
+	}
+	r = config_set(c, k, &v, e);
+	return r < 0 ? err_wrap(e, "annotation %s", name) : 0;
+}
+
 void config_fini(struct config *c)
 {
+	free(c->enable_annotations);
+	c->enable_annotations = NULL;
 	free(c->kernel_params);
 	c->kernel_params = NULL;
 }

@@ -10,6 +10,7 @@ struct config {
 	int64_t default_vcpus;
 	int64_t default_maxvcpus;  /* 0 = as many as the host has, at least 8 */
 	char *kernel_params;       /* heap */
+	char *enable_annotations;  /* expressions, one a line, each with a newline; heap */
 	bool enable_template;      /* use one when there is one */
 };
 
@@ -18,4 +19,9 @@ struct config {
 INTERNAL MUST_USE int config_load(struct config *c, const char *file, struct err *e);
 /* The same from a text instead of files, as containerd hands it over. */
 INTERNAL MUST_USE int config_parse(struct config *c, const void *text, size_t n, struct err *e);
+/* One setting from an annotation: name is the last word of a key of [hypervisor.spore], and one of
+ * enable_annotations (extended regular expressions, matching it from end to end) must allow it. -EPERM:
+ * none does; -ENOENT: there is no such key; -EINVAL. */
+INTERNAL MUST_USE int config_annotate(struct config *c, const char *name, const char *value,
+				      struct err *e);
 INTERNAL void config_fini(struct config *c);

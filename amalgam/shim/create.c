@@ -172,6 +172,7 @@ static void create_in_guest(struct shim_create *op)
 	}
 	create_strip(c->spec);
 	container_request(&q, c->id, c->spec, &c->rootfs, c->init.run.ports);
+	q.rq.exec_errors_to_stderr = true;
 	agent_ask(&c->shim->pod.sandbox.agent, "CreateContainer", &q.rq, &grpc__empty__descriptor,
 		  AGENT_LIMIT_NS, create_on_created, op);
 	container_request_fini(&q);

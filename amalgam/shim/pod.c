@@ -12,6 +12,7 @@
 
 #define POD_NAME_HASH 16 /* bytes of a hash that stands for a long name */
 #define POD_OVERHEAD_MIB 64 /* of a machine besides its guest's memory, generously */
+#define POD_MAX_MIB   65536
 #define POD_COOKIES   16 /* the sandbox's own are below */
 
 /* --- names ----------------------------------------------------------------------------------------------- */
@@ -70,6 +71,65 @@ static int pod_load_config(struct shim_pod *pod, const struct shim_options *opt,
 		return err_wrap(e, "configuration");
 	pod->has_config = true;
 	return 0;
+}
+
+/* --- how large ---------------------------------------------------------------------------------------------- */
+
+/* Annotations that are settings. Kata's name for one of them is not ours. */
+static int pod_annotate(struct config *c, const Grpc__Spec *spec, struct err *e)
+{
+	static const char *const prefixes[] = { "io.spore.config.hypervisor.",
+						"io.katacontainers.config.hypervisor." };
+	int r = 0;
+
+	for (size_t i = 0; i < spec->n_annotations && r == 0; i++) {
+		const char *key = spec->annotations[i]->key;
+		for (unsigned k = 0; k < ARRAY_LEN(prefixes) && r == 0; k++) {
+			const char *name = key + strlen(prefixes[k]);
+			if (!str_starts(key, prefixes[k]))
+				continue;
+			name = strcmp(name, "default_max_vcpus") ? name : "default_maxvcpus";
+			r = config_annotate(c, name, spec->annotations[i]->value, e);
+			if (r == -ENOENT && k > 0) /* one of Kata's that means nothing here */
+				r = 0;
+		}
+	}
+	return r;
+}
+
+/* What the pod will be limited to, or 0: CRI says it in annotations of the sandbox, and for a container
+ * without a pod its own limit is the pod's. */
+static uint64_t pod_asks(const Grpc__Spec *spec, const char *key, int64_t own)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < spec->n_annotations; i++)
+		if (!strcmp(spec->annotations[i]->key, key) &&
+		    str_u64(spec->annotations[i]->value, 0, INT64_MAX, &n) == 0 && n > 0)
+			return n;
+	return own > 0 ? (uint64_t)own : 0;
+}
+
+/* A machine of the default size, which can be cloned, unless what shall run in it would not fit: then
+ * that comes on top. CPUs are brought online as asked for, in a clone as well. */
+static struct machine_shape pod_shape(const struct shim_pod *pod, const Grpc__Spec *spec)
+{
+	static const Grpc__LinuxMemory no_memory = GRPC__LINUX_MEMORY__INIT;
+	static const Grpc__LinuxCPU no_cpu = GRPC__LINUX_CPU__INIT;
+	const Grpc__LinuxResources *r = spec->linux->resources;
+	const Grpc__LinuxMemory *m = r && r->memory ? r->memory : &no_memory;
+	const Grpc__LinuxCPU *c = r && r->cpu ? r->cpu : &no_cpu;
+	struct machine_shape shape = template_default_shape(&pod->config);
+	uint64_t bytes = pod_asks(spec, "io.kubernetes.cri.sandbox-memory", m->limit);
+	uint64_t quota = pod_asks(spec, "io.kubernetes.cri.sandbox-cpu-quota", c->quota);
+	uint64_t period = pod_asks(spec, "io.kubernetes.cri.sandbox-cpu-period", (int64_t)c->period);
+	uint64_t cpus = quota && period ? (quota + period - 1) / period : 0;
+	uint64_t mib = (MIN(bytes, MIB(POD_MAX_MIB)) + MIB(1) - 1) / MIB(1);
+
+	if (mib > shape.mem_mib / 2)
+		shape.mem_mib = MIN(shape.mem_mib + mib, (uint64_t)POD_MAX_MIB);
+	shape.vcpus = (unsigned)MIN(MAX(cpus, (uint64_t)shape.vcpus), (uint64_t)shape.max_vcpus);
+	return shape;
 }
 
 /* --- events of the machine ---------------------------------------------------------------------------------- */
@@ -173,7 +233,7 @@ static int pod_cgroup_make(struct shim *s, const Grpc__Spec *spec, struct err *e
  * fail. */
 void pod_limit(struct shim *s, const Grpc__LinuxResources *r)
 {
-	const uint64_t overhead = MIB((uint64_t)s->pod.config.default_memory + POD_OVERHEAD_MIB);
+	const uint64_t overhead = MIB(s->pod.spec.shape.mem_mib + POD_OVERHEAD_MIB);
 	struct err e = { 0 };
 
 	if (hostcg_limit(&s->pod.cgroup, r, overhead, &e) < 0)
@@ -240,23 +300,15 @@ static void pod_set_hostname(struct shim_pod *pod, const Grpc__Spec *spec)
 		pod->hostname = mem_strdup(host.nodename);
 }
 
-static int pod_begin(struct shim *s, struct shim_container *c, const struct sandbox_disk *disk,
-		     const struct binds *binds, struct err *e)
+static void pod_describe(struct shim_pod *pod, const struct shim_container *c,
+			 const struct sandbox_disk *disk, const struct binds *binds)
 {
-	const struct sandbox_events ev = { pod_on_gone, pod_on_stream, s };
-	struct shim_pod *pod = &s->pod;
-	AUTO_CLOSE int netns = -1;
-	int r;
-
-	if ((r = pod_network(c->spec, &pod->process, &netns, e)) < 0 ||
-	    (r = pod_cgroup_make(s, c->spec, e)) < 0)
-		return r;
 	pod_set_hostname(pod, c->spec);
 	pod->process.serves_files = true;
 	pod->spec = (struct sandbox_spec){
 		.id = pod->name,
 		.hostname = pod->hostname,
-		.shape = template_default_shape(&pod->config),
+		.shape = pod_shape(pod, c->spec),
 		.use_template = pod->config.enable_template,
 		.kvm_fd = pod->kvm_fd,
 		.console_fd = pod->console_fd,
@@ -267,6 +319,18 @@ static int pod_begin(struct shim *s, struct shim_container *c, const struct sand
 		.nshares = binds->n,
 		.process = &pod->process,
 	};
+}
+
+static int pod_begin(struct shim *s, const struct shim_container *c, struct err *e)
+{
+	const struct sandbox_events ev = { pod_on_gone, pod_on_stream, s };
+	struct shim_pod *pod = &s->pod;
+	AUTO_CLOSE int netns = -1;
+	int r;
+
+	if ((r = pod_network(c->spec, &pod->process, &netns, e)) < 0 ||
+	    (r = pod_cgroup_make(s, c->spec, e)) < 0)
+		return r;
 	r = sandbox_begin(&pod->sandbox, &s->loop, &pod->spec, &ev, pod_ready, s, e);
 	pod->process = (struct vmm_options){ .serves_files = true };
 	if (r < 0)
@@ -289,9 +353,11 @@ int pod_start(struct shim *s, struct shim_container *c, const struct shim_option
 	pod->ready = ready;
 	pod->arg = arg;
 	pod->cookies = POD_COOKIES;
-	if ((r = pod_load_config(pod, opt, e)) < 0 || (r = pod_claim(s, e)) < 0)
+	if ((r = pod_load_config(pod, opt, e)) < 0 || (r = pod_annotate(&pod->config, c->spec, e)) < 0 ||
+	    (r = pod_claim(s, e)) < 0)
 		return r;
-	return pod_begin(s, c, disk, binds, e);
+	pod_describe(pod, c, disk, binds);
+	return pod_begin(s, c, e);
 }
 
 static void pod_close(int *fd)

@@ -165,7 +165,11 @@ static void task_on_started(void *arg, const struct ttrpc_result *res)
 	struct shim *s = p->ctr->shim;
 
 	free(arg);
-	if (res->code != TTRPC_OK) {
+	/* A program that the guest's kernel would not execute has started and ended all the same, as far as
+	 * clients can tell: they do not clean up after a Start that fails. */
+	if (res->code != TTRPC_OK && !*p->exec_id && s->pod.status == POD_UP)
+		log_warn("not executed", KV("id", p->ctr->id), KV("reason", res->message));
+	else if (res->code != TTRPC_OK) {
 		p->starting = false;
 		p->exited_ns = 0;
 		task_fail_with(op.call, res);

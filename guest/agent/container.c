@@ -333,6 +333,7 @@ static int ga_container_do_process(struct ga_container *c, struct err *e)
 		.process = req->oci->process,
 		.string_user = req->string_user,
 		.spec = req->oci,
+		.says_why = req->exec_errors_to_stderr,
 		.id = c->id,
 		.cgroup_path = c->cgroup.path,
 		.new_ns = c->new_ns,

@@ -351,11 +351,9 @@ static const char *ga_init_getenv(char *const *env, const char *name)
 	return NULL;
 }
 
-/* The directories of PATH in order; what may not be executed is remembered but passed over. */
+/* The directories of PATH in order; what may not be executed is passed over. */
 static int ga_init_search(const char *name, const char *path, char *out, size_t size)
 {
-	int code = -ENOENT;
-
 	while (path) {
 		size_t n = strcspn(path, ":");
 		struct stat st;
@@ -365,9 +363,23 @@ static int ga_init_search(const char *name, const char *path, char *out, size_t 
 			continue;
 		if (access(out, X_OK) == 0)
 			return 0;
-		code = -EACCES;
 	}
-	return code;
+	return -ENOENT;
+}
+
+/* A path, relative to the working directory or not. */
+static int ga_init_look(struct ga_init *in, const char *name, struct err *e)
+{
+	struct stat st;
+
+	if (stat(name, &st) < 0) {
+		in->status = errno == EACCES ? 126 : 127;
+		return err_set(e, -errno, "exec: \"%s\": stat %s: %s", name, name, ga_init_reason(errno));
+	}
+	in->status = 126;
+	if (S_ISDIR(st.st_mode) || access(name, X_OK) < 0)
+		return err_set(e, -EACCES, "exec: \"%s\": permission denied", name);
+	return snprintf(in->file, sizeof in->file, "%s", name) < 0 ? -EIO : 0;
 }
 
 /* Before the seccomp filter, which need not allow what a search takes. */
@@ -375,24 +387,16 @@ static int ga_init_find(struct ga_init *in, struct err *e)
 {
 	const char *name = in->args[0];
 	const char *path = ga_init_getenv(in->env, "PATH");
-	struct stat st;
 	int r;
 
-	if (strchr(name, '/')) {
-		if (stat(name, &st) == 0)
-			return snprintf(in->file, sizeof in->file, "%s", name) < 0 ? -EIO : 0;
-		in->status = errno == EACCES ? 126 : 127;
-		return err_set(e, -errno, "exec: \"%s\": stat %s: %s", name, name,
-			       ga_init_reason(errno));
-	}
+	if (strchr(name, '/'))
+		return ga_init_look(in, name, e);
 	if (!path)
 		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	r = *name ? ga_init_search(name, path, in->file, sizeof in->file) : -ENOENT;
 	if (r == 0)
 		return 0;
-	in->status = r == -EACCES ? 126 : 127;
-	if (r == -EACCES)
-		return err_set(e, r, "exec: \"%s\": permission denied", name);
+	in->status = 127;
 	return err_set(e, r, "exec: \"%s\": executable file not found in $PATH", name);
 }
 
@@ -403,8 +407,15 @@ static int ga_init_exec(struct ga_init *in, struct err *e)
 	execve(in->file, in->args, in->env);
 	code = -errno;
 	in->status = code == -ENOENT || code == -ENOTDIR ? 127 : 126;
-	return code == -EACCES ? err_set(e, code, "exec: \"%s\": permission denied", in->args[0])
-			       : err_set(e, code, "exec %s: %s", in->file, ga_init_reason(code));
+	if (code == -EACCES)
+		err_set(e, code, "exec: \"%s\": permission denied", in->args[0]);
+	else
+		err_set(e, code, "exec %s: %s", in->file, ga_init_reason(code));
+	if (in->l->says_why) {
+		in->status = 1;
+		dprintf(2, "%s\n", e->msg);
+	}
+	return code;
 }
 
 /* ---- The two ways in */
@@ -432,9 +443,9 @@ static const struct ga_init_step ga_init_create[] = {
 	{ ga_init_make_cwd, NULL },
 	{ ga_init_credentials, "init" },
 	{ ga_init_enter_cwd, NULL },
+	{ ga_init_find, NULL }, /* what is not there is told when it is created, not when it is started */
 	{ ga_init_ready, "init" },
 	{ ga_init_hooks, NULL },
-	{ ga_init_find, NULL },
 	{ ga_init_seccomp, NULL },
 	{ ga_init_exec, NULL },
 };

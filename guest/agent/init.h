@@ -19,6 +19,7 @@ struct ga_launch {
 	const char *id;
 	const char *cgroup_path;
 	uint64_t new_ns;           /* CLONE_NEW* of namespaces that were made for it */
+	bool says_why;             /* a program that is none is told on stderr, and is status 1 */
 	bool sets_hostname;        /* its uts namespace has no name yet */
 	int target;                /* pidfd of the init process whose namespaces to join, or -1 */
 	int target_ns;             /* CLONE_NEW* of these */

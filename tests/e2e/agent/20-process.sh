@@ -13,30 +13,24 @@ stdin() { ARGS='["cat"]' && spec x && printf 'some input' | c run x $WORK/x.json
 t "stdin arrives and ends" stdin
 
 no_path() {
-	ARGS='["nope"]' && spec x && c create x $WORK/x.json && status 0
-	c start x && refused 'exec: "nope": executable file not found in $PATH'
-	c wait x "" && status 127 && c remove x && status 0
+	ARGS='["nope"]' && spec x && c create x $WORK/x.json && refused 'exec: "nope": executable file not found in $PATH'
+	c remove x && refused 'container "x"'
 }
-t "a command not in PATH: the known words, status 127" no_path
+t "a command not in PATH: the known words, and no container" no_path
 
 no_file() {
-	ARGS='["/bin/nope"]' && spec x && c create x $WORK/x.json
-	c start x && refused 'exec: "/bin/nope": stat /bin/nope: no such file or directory'
-	c wait x "" && status 127 && c remove x
+	ARGS='["/bin/nope"]' && spec x && c create x $WORK/x.json &&
+		refused 'exec: "/bin/nope": stat /bin/nope: no such file or directory'
 }
-t "a path that does not exist: the known words, status 127" no_file
+t "a path that does not exist: the known words" no_file
 
 no_exec() {
-	ARGS='["/bin/plain"]' && spec x && c create x $WORK/x.json
-	c start x && refused 'exec: "/bin/plain": permission denied'
-	c wait x "" && status 126 && c remove x
-	ARGS='["plain"]' && spec x && c create x $WORK/x.json
-	c start x && refused 'exec: "plain": permission denied'
-	c wait x "" && status 126 && c remove x
-	ARGS='["/bin"]' && spec x && c create x $WORK/x.json
-	c start x && refused 'exec: "/bin": permission denied' && c remove x
+	ARGS='["/bin/plain"]' && spec x && c create x $WORK/x.json && refused 'exec: "/bin/plain": permission denied'
+	ARGS='["plain"]' && spec x && c create x $WORK/x.json &&
+		refused 'exec: "plain": executable file not found in $PATH'
+	ARGS='["/bin"]' && spec x && c create x $WORK/x.json && refused 'exec: "/bin": permission denied'
 }
-t "a file that may not be executed: the known words, status 126" no_exec
+t "a file that may not be executed: the known words" no_exec
 
 bad_format() {
 	ARGS='["garbage"]' && spec x && c create x $WORK/x.json
@@ -46,7 +40,7 @@ bad_format() {
 t "a file that is no program: exec format error, status 126" bad_format
 
 started_once() {
-	ARGS='["nope"]' && spec x && c create x $WORK/x.json && c start x
+	ARGS='["garbage"]' && spec x && c create x $WORK/x.json && c start x
 	c start x && refused 'FAILED_PRECONDITION: container "x" is not in state created'
 	c remove x && status 0
 }

@@ -83,13 +83,13 @@ not_started() { # STATUS MESSAGE ARGS
 }
 exit_not_found() {
 	not_started 127 'exec: "nosuch": executable file not found in $PATH' nosuch
+	not_started 127 'exec: "plain": executable file not found in $PATH' plain # there, but may not be executed
 	not_started 127 'exec: "/bin/nosuch": stat /bin/nosuch: no such file or directory' /bin/nosuch
 }
 t "a command that is not there gives 127 and Docker's words" exit_not_found
 
 exit_not_executable() {
 	not_started 126 'exec: "/bin/plain": permission denied' /bin/plain
-	not_started 126 'exec: "plain": permission denied' plain
 	not_started 126 'exec: "/etc": permission denied' /etc
 	not_started 126 'exec /bin/garbage: exec format error' /bin/garbage
 }
