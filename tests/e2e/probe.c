@@ -108,6 +108,22 @@ static int probe_lock(const char *path)
 	return 0;
 }
 
+static int probe_flock(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT, 0644), status;
+
+	if (fd < 0 || flock(fd, LOCK_EX) < 0)
+		return probe_wrong("flock");
+	if (fork() == 0) {
+		int other = open(path, O_RDONLY);
+		_exit(flock(other, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK ? 0 : 1);
+	}
+	if (wait(&status) < 0 || status)
+		return probe_wrong("a lock that conflicts");
+	puts("flock ok");
+	return 0;
+}
+
 static int probe_tmpfile(const char *dir)
 {
 	int fd = open(dir, O_TMPFILE | O_RDWR, 0600);
@@ -195,9 +211,10 @@ static const struct {
 	const char *name;
 	int (*run)(const char *arg);
 } probe_files[] = {
-	{ "xattr", probe_xattr },     { "mmap", probe_mmap },         { "lock", probe_lock },
-	{ "tmpfile", probe_tmpfile }, { "append", probe_append },     { "unlinked", probe_unlinked },
-	{ "hole", probe_hole },       { "rename", probe_rename },     { "eat", probe_eat },
+	{ "xattr", probe_xattr },   { "mmap", probe_mmap },         { "lock", probe_lock },
+	{ "flock", probe_flock },   { "tmpfile", probe_tmpfile },   { "append", probe_append },
+	{ "hole", probe_hole },     { "unlinked", probe_unlinked }, { "rename", probe_rename },
+	{ "eat", probe_eat },
 };
 
 int main(int argc, char **argv)

@@ -83,11 +83,14 @@ void fsv_get_session(struct fsv *s, uint32_t *minor, uint32_t *flags)
 	pthread_mutex_unlock(&s->lock);
 }
 
+bool fsv_session_is_valid(uint32_t minor, uint32_t flags)
+{
+	return minor == 0 ? flags == 0 : minor == FSV_MINOR && !(flags & ~FSV_FLAGS);
+}
+
 int fsv_set_session(struct fsv *s, uint32_t minor, uint32_t flags)
 {
-	if (minor != 0 && minor != FSV_MINOR)
-		return -EINVAL;
-	if ((flags & ~FSV_FLAGS) || (minor == 0 && flags))
+	if (!fsv_session_is_valid(minor, flags))
 		return -EINVAL;
 	fsv_put_session(s, minor, flags);
 	return 0;

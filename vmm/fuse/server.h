@@ -80,4 +80,5 @@ INTERNAL int fsv_share_remove(struct fsv *s, const char *name, struct err *e);
 INTERNAL bool fsv_is_idle(struct fsv *s);
 /* The session, as two numbers. Hostile when they come back: -EINVAL. */
 INTERNAL void fsv_get_session(struct fsv *s, uint32_t *minor, uint32_t *flags);
+INTERNAL bool fsv_session_is_valid(uint32_t minor, uint32_t flags);
 INTERNAL MUST_USE int fsv_set_session(struct fsv *s, uint32_t minor, uint32_t flags);

@@ -50,8 +50,12 @@ struct vfs_drain {
 struct vfs {
 	struct vdev dev;
 	struct fpool *pool;
-	struct fsv *server;
 	struct vfs_config config;
+
+	/* Without a pool made for the first request: every machine has this device, few are asked. Until
+	 * then the session is in the next line. */
+	struct fsv *server;
+	uint32_t minor, flags;
 
 	/* Slot lock: */
 	struct vfs_drain drain[FPOOL_MAX];
@@ -67,9 +71,23 @@ struct vfs {
 	unsigned draining;   /* drains that were given to the pool and did not end */
 };
 
+static void vfs_drain(struct fpool_job *j);
+
 static struct vfs *vfs_of(struct vdev *d)
 {
 	return container_of(d, struct vfs, dev);
+}
+
+/* Have what serves a request. */
+static void vfs_need_server(struct vfs *v)
+{
+	if (v->server)
+		return;
+	v->server = fsv_new();
+	for (unsigned i = 0; i < (v->pool ? FPOOL_MAX : 1); i++)
+		v->drain[i] = (struct vfs_drain){ .job.run = vfs_drain, .v = v, .call = fsv_call_new() };
+	if (fsv_set_session(v->server, v->minor, v->flags) < 0)
+		ASSERT(!"a session that was looked at");
 }
 
 /* --- counters --------------------------------------------------------------------------------- */
@@ -241,6 +259,11 @@ static int vfs_kick(struct vdev *d, unsigned q)
 	struct vfs *v = vfs_of(d);
 
 	(void)q;
+	if (!v->server) {
+		if (!vfs_backlog(v) && !vfs_rearm(v))
+			return 0;
+		vfs_need_server(v);
+	}
 	if (v->pool && (vfs_backlog(v) || (!v->looking && vfs_rearm(v))))
 		vfs_call(v);
 	while (!v->pool && (vfs_serve_all(v, &v->drain[0]) || vfs_rearm(v)))
@@ -273,7 +296,7 @@ static int vfs_quiesce(struct vdev *d)
 	vdev_lock(d);
 	v->parked = true;
 	vdev_unlock(d);
-	if (vfs_wait_calm(v, &v->draining, VFS_QUIESCE_MS) && fsv_is_idle(v->server))
+	if (vfs_wait_calm(v, &v->draining, VFS_QUIESCE_MS) && (!v->server || fsv_is_idle(v->server)))
 		return 0;
 	vfs_resume(d);
 	return -EBUSY;
@@ -282,18 +305,23 @@ static int vfs_quiesce(struct vdev *d)
 /* What INIT agreed upon: u32 minor (0: no session), u32 flags. */
 static void vfs_save(struct vdev *d, struct buf *out)
 {
-	uint32_t minor, flags;
+	struct vfs *v = vfs_of(d);
 
-	fsv_get_session(vfs_of(d)->server, &minor, &flags);
-	buf_le32(out, minor);
-	buf_le32(out, flags);
+	if (v->server)
+		fsv_get_session(v->server, &v->minor, &v->flags);
+	buf_le32(out, v->minor);
+	buf_le32(out, v->flags);
 }
 
 static int vfs_restore(struct vdev *d, struct cur *in)
 {
-	uint32_t minor = cur_le32(in), flags = cur_le32(in);
+	struct vfs *v = vfs_of(d);
 
-	return in->bad ? -EINVAL : fsv_set_session(vfs_of(d)->server, minor, flags);
+	v->minor = cur_le32(in);
+	v->flags = cur_le32(in);
+	if (in->bad || !fsv_session_is_valid(v->minor, v->flags))
+		return -EINVAL;
+	return v->server ? fsv_set_session(v->server, v->minor, v->flags) : 0;
 }
 
 static void vfs_destroy(struct vdev *d)
@@ -304,7 +332,8 @@ static void vfs_destroy(struct vdev *d)
 		; /* the host is slow; the pool's threads have our buffers */
 	for (unsigned i = 0; i < FPOOL_MAX; i++)
 		fsv_call_free(v->drain[i].call);
-	fsv_free(v->server);
+	if (v->server)
+		fsv_free(v->server);
 	pthread_mutex_destroy(&v->lock);
 	pthread_cond_destroy(&v->calm);
 	free(v);
@@ -333,11 +362,10 @@ ONLY_TESTED struct vdev *vfs_new(struct loop *loop, const struct gmem *mem, stru
 
 	v->dev = (struct vdev){ .ops = &vfs_ops, .mem = mem, .loop = loop };
 	v->pool = pool;
-	v->server = fsv_new();
 	memcpy(v->config.tag, VFS_TAG, strlen(VFS_TAG));
 	v->config.num_request_queues = 1;
-	for (unsigned i = 0; i < (pool ? FPOOL_MAX : 1); i++)
-		v->drain[i] = (struct vfs_drain){ .job.run = vfs_drain, .v = v, .call = fsv_call_new() };
+	if (pool)
+		vfs_need_server(v);
 	pthread_mutex_init(&v->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -359,5 +387,8 @@ ONLY_TESTED int vfs_share_add(struct vdev *d, const char *name, int root_fd, uns
 
 ONLY_TESTED int vfs_share_remove(struct vdev *d, const char *name, struct err *e)
 {
-	return fsv_share_remove(vfs_of(d)->server, name, e);
+	struct vfs *v = vfs_of(d);
+
+	return v->server ? fsv_share_remove(v->server, name, e) :
+			   err_set(e, -ENOENT, "share: there is no \"%s\"", name);
 }
