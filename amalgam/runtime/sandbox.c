@@ -143,31 +143,30 @@ static int sandbox_ended(const struct sandbox *s, struct err *e)
 
 /* The first disk of each kind goes into the drive for it, which a clone's driver knows already; others,
  * and those a drive cannot take, get a slot of their own. */
-static int sandbox_attach_disk(struct sandbox *s, const struct sandbox_disk *d, uint32_t *used,
-			       uint32_t *slot, struct err *e)
+int sandbox_disk_add(struct sandbox *s, const struct sandbox_disk *d, uint32_t *slot, struct err *e)
 {
 	int r = -ENOTSUP;
 
 	*slot = d->read_only ? CTL_SLOT_DRIVE_RO : CTL_SLOT_DRIVE;
-	if (!(*used & 1u << *slot))
+	if (!(s->slots_used & 1u << *slot))
 		r = hv_attach_blk(&s->vm, *slot, d->fd, d->read_only, e);
 	if (r == -ENOTSUP) {
 		*slot = CTL_SLOT_FREE;
-		while (*used & 1u << *slot)
+		while (*slot < LAYOUT_SLOTS && s->slots_used & 1u << *slot)
 			(*slot)++;
+		if (*slot == LAYOUT_SLOTS)
+			return err_set(e, -ENOSPC, "the machine has no room for another disk");
 		r = hv_attach_blk(&s->vm, *slot, d->fd, d->read_only, e);
 	}
-	*used |= 1u << *slot;
+	s->slots_used |= 1u << *slot;
 	return r;
 }
 
 static int sandbox_attach_disks(struct sandbox *s, const struct sandbox_spec *spec, struct err *e)
 {
-	uint32_t used = 0;
-
 	ASSERT(spec->ndisks <= SANDBOX_MAX_DISKS);
 	for (unsigned i = 0; i < spec->ndisks; i++) {
-		int r = sandbox_attach_disk(s, &spec->disks[i], &used, &s->slot[i], e);
+		int r = sandbox_disk_add(s, &spec->disks[i], &s->slot[i], e);
 		if (r < 0)
 			return err_wrap(e, "disk %u", i);
 	}

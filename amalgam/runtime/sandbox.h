@@ -77,7 +77,8 @@ struct sandbox {
 	struct hv_vm vm;
 	struct agent agent;
 	struct sandbox_events events;
-	uint32_t slot[SANDBOX_MAX_DISKS]; /* where each disk went */
+	uint32_t slot[SANDBOX_MAX_DISKS]; /* where each disk of the spec went */
+	uint32_t slots_used;              /* bit i: slot i has had a disk */
 	bool is_clone;
 	int console_fd;      /* borrowed, readable: its end explains a guest's */
 	bool gone;
@@ -100,6 +101,9 @@ INTERNAL MUST_USE int sandbox_start(struct sandbox *s, struct loop *l,
 				    const struct sandbox_events *ev, struct err *e);
 INTERNAL void sandbox_stop(struct sandbox *s);
 
+/* One more disk; *slot is where it went, for a container's storage. */
+INTERNAL MUST_USE int sandbox_disk_add(struct sandbox *s, const struct sandbox_disk *d, uint32_t *slot,
+				       struct err *e);
 /* One more share, or one less. Remove it after the containers that use it: RemoveContainer has unmounted
  * it when it answers. */
 INTERNAL MUST_USE int sandbox_share_add(struct sandbox *s, const struct sandbox_share *share,

@@ -191,6 +191,8 @@ static void create_on_pod(void *arg, const struct err *why)
 	struct shim_create *op = arg;
 	struct err e = *why;
 
+	if (op->made_pod && op->disk.fd >= 0)
+		op->c->rootfs.slot = op->c->shim->pod.sandbox.slot[0];
 	if (e.code == 0 && op->c->aborted)
 		err_set(&e, -ECANCELED, "create of %s was given up", op->c->id);
 	if (e.code < 0 || create_hooks(op->c, &e) < 0)
@@ -206,8 +208,9 @@ static int create_attach(struct shim_create *op, struct err *e)
 	struct binds *b = &op->c->binds;
 	int r;
 
-	if (op->disk.fd >= 0)
-		return err_set(e, -ENOTSUP, "a disk as root filesystem of a second container in a pod");
+	if (op->disk.fd >= 0 &&
+	    (r = sandbox_disk_add(&pod->sandbox, &op->disk, &op->c->rootfs.slot, e)) < 0)
+		return err_wrap(e, "rootfs");
 	for (unsigned i = 0; i < b->n; i++)
 		if ((r = sandbox_share_add(&pod->sandbox, &b->share[i], e)) < 0)
 			return r;
@@ -287,7 +290,6 @@ static int create_disk_root(struct shim_create *op, const struct res_disk *d, st
 	if (fd < 0)
 		return err_set(e, -errno, "rootfs %s: %m", d->path);
 	op->disk = (struct sandbox_disk){ fd, ro };
-	op->c->rootfs.slot = ro ? CTL_SLOT_DRIVE_RO : CTL_SLOT_DRIVE;
 	op->c->rootfs.fstype = d->fstype;
 	op->c->rootfs.read_only = ro || op->c->spec->root->readonly;
 	return 0;

@@ -23,17 +23,29 @@ struct shim *shim_of(struct ttrpc_call *call)
 	return ((struct shim_conn *)ttrpc_call_arg(call))->shim;
 }
 
+static void shim_nobody_came(struct timer *t);
+
+/* Nobody knows of us, or nobody remembers: a client that was killed between `start` and Create, or after
+ * a Create that failed. */
+static void shim_expect_somebody(struct shim *s)
+{
+	timer_start(&s->loop, &s->guard, clock_mono_ns() + SHIM_GUARD_S * NS_PER_S, shim_nobody_came);
+}
+
 /* --- connections ------------------------------------------------------------------------------------- */
 
 /* One that ends says nothing about the shim: containerd probes, restarts, and has one for each container. */
 static void shim_on_closed(void *arg, const char *reason)
 {
 	struct shim_conn *c = arg, **at = &c->shim->conns;
+	struct shim *s = c->shim;
 
 	(void)reason;
 	while (*at != c)
 		at = &(*at)->next;
 	*at = c->next;
+	if (!s->conns && !s->containers)
+		shim_expect_somebody(s);
 	free(c);
 }
 
@@ -89,30 +101,32 @@ static void shim_accept(struct watch *w, uint32_t events)
 static NORETURN void shim_end(struct shim *s)
 {
 	unlink(s->socket);
+	pod_stop(s); /* first: it answers what is under way */
 	while (s->containers)
 		shim_container_free(s->containers);
-	pod_stop(s);
 	shim_events_flush(&s->events, clock_mono_ns() + SHIM_FLUSH_S * NS_PER_S);
 	_exit(0);
 }
 
 static void shim_end_now(struct timer *t)
 {
-	shim_end(container_of(t, struct shim, guard));
+	shim_end(container_of(t, struct shim, end));
 }
 
 /* From the loop, so that the answer to Shutdown leaves first. */
 void shim_maybe_end(struct shim *s)
 {
 	if (s->shutdown && !s->containers)
-		timer_start(&s->loop, &s->guard, clock_mono_ns() + NS_PER_MS, shim_end_now);
+		timer_start(&s->loop, &s->end, clock_mono_ns() + NS_PER_MS, shim_end_now);
 }
 
 static void shim_nobody_came(struct timer *t)
 {
 	struct shim *s = container_of(t, struct shim, guard);
 
-	log_warn("nobody connected to the shim, which ends", KV("id", s->id));
+	if (s->containers)
+		return;
+	log_warn("nobody talks to the shim, which ends", KV("id", s->id));
 	shim_end(s);
 }
 
@@ -125,7 +139,6 @@ static void shim_on_signal(struct watch *w, uint32_t events)
 	if (read(s->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
 		return;
 	log_info("shim ends by a signal", KV("id", s->id));
-	pod_stop(s); /* every exit is told before the end */
 	shim_end(s);
 }
 
@@ -162,7 +175,7 @@ static int shim_init(struct shim *s, const struct shim_flags *f, const struct sh
 	clearenv();
 	if ((r = shim_watch_signals(s)) < 0)
 		return r;
-	timer_start(&s->loop, &s->guard, clock_mono_ns() + SHIM_GUARD_S * NS_PER_S, shim_nobody_came);
+	shim_expect_somebody(s);
 	return watch_start(&s->loop, &s->listening, s->listen_fd, EPOLLIN, shim_accept);
 }
 

@@ -1,5 +1,7 @@
 #include "amalgam/shim/shim.h"
 
+#include <fcntl.h>
+
 #include "amalgam/base/clock.h"
 #include "amalgam/base/log.h"
 #include "amalgam/base/mem.h"
@@ -30,6 +32,7 @@ static void shim_proc_fini(struct shim_proc *p)
 		free(w);
 	}
 	timer_stop(&p->drain);
+	task_start_forget(p);
 	process_forget(&p->run);
 	shim_stdio_fini(&p->io);
 	if (p->spec)
@@ -274,7 +277,7 @@ void shim_proc_started(struct shim_proc *p)
 {
 	bool over = p->exited_ns; /* it has come to its end already */
 
-	p->starting = false;
+	p->starting = NULL;
 	p->status = CTD__STATUS__RUNNING;
 	shim_publish_start(p);
 	p->exited_ns = 0;
@@ -321,10 +324,15 @@ void shim_proc_resize(struct shim_proc *p)
 		agent_resize(&p->ctr->shim->pod.sandbox.agent, p->ctr->id, p->exec_id, p->rows, p->cols);
 }
 
+/* A stream that containerd does not name is /dev/null: an end of input, and output that nobody has to
+ * read. */
 int shim_proc_connect(struct shim_proc *p, struct err *e)
 {
 	struct shim_pod *pod = &p->ctr->shim->pod;
-	const struct container_stdio io = { p->io.in_fd, p->io.out_fd, p->io.err_fd, p->terminal };
+	AUTO_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	const struct container_stdio io = { p->io.in_fd >= 0 ? p->io.in_fd : null,
+					    p->io.out_fd >= 0 ? p->io.out_fd : null,
+					    p->io.err_fd >= 0 ? p->io.err_fd : null, p->terminal };
 	int r;
 
 	p->run.on_exit = shim_on_exit;

@@ -34,6 +34,7 @@
 struct shim;
 struct shim_container;
 struct shim_proc;
+struct task_start;
 
 /* --- processes and containers (proc.c) ------------------------------------------------------------- */
 
@@ -55,7 +56,7 @@ struct shim_proc {
 	struct process run;
 	Grpc__Process *spec;    /* of an exec, until it was started */
 	unsigned rows, cols;    /* asked for before there was a terminal; 0 = not */
-	bool starting;          /* Start is under way: an exit has to wait for it */
+	struct task_start *starting; /* Start is under way: an exit has to wait for it */
 	struct ttrpc_call *deleting; /* a Delete that was not answered yet */
 	bool draining;          /* which waits for its output */
 	uint32_t code;          /* STOPPED: exit status */
@@ -175,7 +176,8 @@ struct shim {
 	struct shim_conn *conns;
 	struct watch signals;
 	int signal_fd;
-	struct timer guard; /* nobody has come yet */
+	struct timer guard; /* nobody has come yet, or any more */
+	struct timer end;   /* the answer to Shutdown has left */
 	struct shim_pod pod;
 	struct shim_container *containers;
 	bool shutdown;      /* asked for: end when the last container is gone */
@@ -189,6 +191,8 @@ INTERNAL void shim_maybe_end(struct shim *s);
 
 /* task.c: the Task service under both its names. */
 INTERNAL const struct ttrpc_method *task_methods(size_t *n);
+/* p goes: a Start under way fails when the guest answers. */
+INTERNAL void task_start_forget(struct shim_proc *p);
 /* All output of p was delivered. */
 INTERNAL void task_output_ended(struct shim_proc *p);
 

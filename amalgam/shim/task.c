@@ -145,10 +145,17 @@ TASK_RPC(task_stats, Ctd__StatsRequest)
 
 /* --- starting ---------------------------------------------------------------------------------------------- */
 
+/* A Start under way; what it starts may go before the guest has answered. */
 struct task_start {
 	struct ttrpc_call *call;
-	struct shim_proc *p; /* stays while p->starting is set */
+	struct shim_proc *p;
 };
+
+void task_start_forget(struct shim_proc *p)
+{
+	if (p->starting)
+		p->starting->p = NULL;
+}
 
 static void task_poststart(struct shim_container *c)
 {
@@ -162,15 +169,20 @@ static void task_on_started(void *arg, const struct ttrpc_result *res)
 	struct task_start op = *(struct task_start *)arg;
 	struct shim_proc *p = op.p;
 	Ctd__StartResponse r = CTD__START_RESPONSE__INIT;
-	struct shim *s = p->ctr->shim;
+	struct shim *s;
 
 	free(arg);
+	if (!p) {
+		ttrpc_fail(op.call, TTRPC_NOT_FOUND, "process: not found");
+		return;
+	}
+	s = p->ctr->shim;
 	/* A program that the guest's kernel would not execute has started and ended all the same, as far as
 	 * clients can tell: they do not clean up after a Start that fails. */
 	if (res->code != TTRPC_OK && !*p->exec_id && s->pod.status == POD_UP)
 		log_warn("not executed", KV("id", p->ctr->id), KV("reason", res->message));
 	else if (res->code != TTRPC_OK) {
-		p->starting = false;
+		p->starting = NULL;
 		p->exited_ns = 0;
 		task_fail_with(op.call, res);
 		/* An exec that could not be started is over, and was never heard of. */
@@ -193,7 +205,7 @@ static struct task_start *task_start_new(struct shim_proc *p, struct ttrpc_call 
 	struct task_start *op = mem_zalloc(sizeof *op);
 
 	*op = (struct task_start){ call, p };
-	p->starting = true;
+	p->starting = op;
 	return op;
 }
 
@@ -346,6 +358,7 @@ TASK_RPC(task_kill, Ctd__KillRequest)
 
 struct task_freeze {
 	struct ttrpc_call *call;
+	struct shim *shim; /* the call's connection may end before it does */
 	char *id;
 	bool pause;
 };
@@ -367,7 +380,7 @@ static void task_publish_pause(struct shim *s, struct shim_container *c, bool pa
 static void task_on_frozen(void *arg, const struct ttrpc_result *res)
 {
 	struct task_freeze *op = arg;
-	struct shim *s = shim_of(op->call);
+	struct shim *s = op->shim;
 	struct shim_container *c = shim_container_find(s, op->id, NULL);
 
 	if (res->code == TTRPC_OK && c) {
@@ -393,7 +406,7 @@ static void task_freeze(struct shim *s, struct ttrpc_call *call, const char *id,
 		return;
 	}
 	op = mem_zalloc(sizeof *op);
-	*op = (struct task_freeze){ call, mem_strdup(id), pause };
+	*op = (struct task_freeze){ call, s, mem_strdup(id), pause };
 	ask.container_id = thaw.container_id = c->id;
 	agent_ask(task_agent(s), pause ? "PauseContainer" : "ResumeContainer",
 		  pause ? (const void *)&ask : (const void *)&thaw, &grpc__empty__descriptor,
