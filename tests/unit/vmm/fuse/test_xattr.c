@@ -68,8 +68,9 @@ TEST(fuse_xattr_is_set_read_listed_and_removed)
 TEST(fuse_xattr_of_the_host_is_neither_shown_nor_changed)
 {
 	static const char *const name[] = { "trusted.a", "trusted.overlay.opaque", "user.overlay.opaque",
-					    "security.selinux", "security.ima", "system.posix_acl_access",
-					    "system.posix_acl_default", "", "user", "x", "security.capabilityx" };
+					    "security.selinux", "security.ima", "security.capabilityx",
+					    "system.posix_acl_access", "system.posix_acl_default",
+					    "", "user", "x" };
 	uint64_t f, dir;
 	struct frig r;
 
