@@ -366,16 +366,17 @@ static int raw_socket(void)
 	return fd;
 }
 
-static struct ttrpc_conn *raw_connect(struct ttrpc_conn **forget)
+/* The connection that calls go over; the one before it is closed. */
+static void raw_connect(void)
 {
 	struct err e;
 	int fd = raw_socket();
-	struct ttrpc_conn *c;
 
 	expect(fd >= 0, "connect to %s: %s", address, strerror(errno));
-	c = ttrpc_open(&loop, fd, NULL, 0, raw_closed, forget, &e);
-	expect(c, "%s", e.msg);
-	return c;
+	if (conn)
+		ttrpc_close(conn);
+	conn = ttrpc_open(&loop, fd, NULL, 0, raw_closed, &conn, &e);
+	expect(conn, "%s", e.msg);
 }
 
 static enum ttrpc_code raw_try_on(struct ttrpc_conn *c, const char *method, const void *req,
@@ -446,7 +447,7 @@ static void raw_start(const char *id)
 		"start: status %d, '%s', '%s'", r.status,
 	       (char *)r.out.data, (char *)r.err.data);
 	snprintf(address, sizeof address, "%s", (char *)r.out.data);
-	conn = raw_connect(&conn);
+	raw_connect();
 }
 
 static pid_t raw_connect_call(const char *id) /* the task's pid */
