@@ -465,6 +465,10 @@ static pid_t raw_connect_call(const char *id) /* the task's pid */
 	return pid;
 }
 
+/* What Create is given as the root filesystem, when it is not a bind mount of `root`. */
+static Ctd__Mount **own_mounts;
+static size_t own_mount_count;
+
 struct raw_streams {
 	char *in, *out, *err;
 	bool terminal;
@@ -484,7 +488,8 @@ static enum ttrpc_code raw_create(const char *id, const struct raw_streams *io, 
 	req.bundle = bundle;
 	mount.type = "bind", mount.source = (char *)root;
 	mount.n_options = 2, mount.options = options;
-	req.n_rootfs = 1, req.rootfs = mounts;
+	req.n_rootfs = own_mounts ? own_mount_count : 1;
+	req.rootfs = own_mounts ? own_mounts : mounts;
 	if (io) {
 		req.stdin_path = io->in ? io->in : "";
 		req.stdout_path = io->out ? io->out : "";
