@@ -28,7 +28,7 @@ read -ra RUNTIMES <<<"$SPORE_CONFORM_RUNTIMES"
 CD=$WORK/cd
 BB=docker.io/library/busybox:latest
 DEB=docker.io/library/debian:latest
-CASE_LIMIT_S=100
+CASE_LIMIT_S=${SPORE_CONFORM_LIMIT-100}
 E=0
 
 # --- what a case says ------------------------------------------------------------------------------
