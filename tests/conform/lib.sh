@@ -88,9 +88,10 @@ ended() { # ID STATUS
 	see ctr task rm "$1"
 	[ "$2" = 0 ] || err_has "exit code $2"
 }
+exec_gone() { ! ctr task rm --exec-id "$2" "$1" 2>&1 | grep -q stopped; } # its status is the exec's
 exec_down() { # ID EXEC-ID
 	ctr task kill -s KILL --exec-id "$2" "$1" >/dev/null 2>&1
-	quiet ctr task rm --exec-id "$2" "$1"
+	await exec_gone "$1" "$2"
 }
 forget_fifos() { rm -rf /run/containerd/fifo/*; }
 state_of() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }'; }
@@ -161,6 +162,7 @@ set_up() {
 	cp "$TOOLS"/bin/* $WORK/bin/
 	cp build/spore $WORK/spore
 	cp -a "$IMAGES/root" $WORK/root
+	ln -s $WORK/root/bin/fsx $WORK/bin/fsx
 	cp build/conform/* $WORK/bin/
 	ln -sf $WORK/spore /usr/local/bin/containerd-shim-spore-v2
 	cp tests/conform/logger.sh $WORK/bin/
