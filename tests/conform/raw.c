@@ -366,16 +366,17 @@ static int raw_socket(void)
 	return fd;
 }
 
-static struct ttrpc_conn *raw_connect(struct ttrpc_conn **forget)
+/* The connection that calls go over; the one before it is closed. */
+static void raw_connect(void)
 {
 	struct err e;
 	int fd = raw_socket();
-	struct ttrpc_conn *c;
 
 	expect(fd >= 0, "connect to %s: %s", address, strerror(errno));
-	c = ttrpc_open(&loop, fd, NULL, 0, raw_closed, forget, &e);
-	expect(c, "%s", e.msg);
-	return c;
+	if (conn)
+		ttrpc_close(conn);
+	conn = ttrpc_open(&loop, fd, NULL, 0, raw_closed, &conn, &e);
+	expect(conn, "%s", e.msg);
 }
 
 static enum ttrpc_code raw_try_on(struct ttrpc_conn *c, const char *method, const void *req,
@@ -446,7 +447,7 @@ static void raw_start(const char *id)
 		"start: status %d, '%s', '%s'", r.status,
 	       (char *)r.out.data, (char *)r.err.data);
 	snprintf(address, sizeof address, "%s", (char *)r.out.data);
-	conn = raw_connect(&conn);
+	raw_connect();
 }
 
 static pid_t raw_connect_call(const char *id) /* the task's pid */
@@ -463,6 +464,10 @@ static pid_t raw_connect_call(const char *id) /* the task's pid */
 	ctd__connect_response__free_unpacked(res, NULL);
 	return pid;
 }
+
+/* What Create is given as the root filesystem, when it is not a bind mount of `root`. */
+static Ctd__Mount **own_mounts;
+static size_t own_mount_count;
 
 struct raw_streams {
 	char *in, *out, *err;
@@ -483,7 +488,8 @@ static enum ttrpc_code raw_create(const char *id, const struct raw_streams *io, 
 	req.bundle = bundle;
 	mount.type = "bind", mount.source = (char *)root;
 	mount.n_options = 2, mount.options = options;
-	req.n_rootfs = 1, req.rootfs = mounts;
+	req.n_rootfs = own_mounts ? own_mount_count : 1;
+	req.rootfs = own_mounts ? own_mounts : mounts;
 	if (io) {
 		req.stdin_path = io->in ? io->in : "";
 		req.stdout_path = io->out ? io->out : "";

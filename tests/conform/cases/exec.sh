@@ -20,7 +20,7 @@ t "an exec has the container's world, and its own user and directory" exec_world
 
 exec_streams() {
 	up c1 -- sleep 1000
-	see ctr task exec --exec-id e1 c1 sh -c 'cat; echo err >&2; exit 3' < <(echo in)
+	see ctr task exec --exec-id e1 c1 sh -c 'cat; echo err >&2; exit 3' < <(echo in; sleep 2)
 	status 3
 	head -c 3000000 /dev/urandom >"$WORK/three"
 	sums ctr task exec --exec-id e2 c1 cat <"$WORK/three" >/dev/null
