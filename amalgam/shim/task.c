@@ -164,6 +164,24 @@ static void task_poststart(struct shim_container *c)
 	hooks_run(HOOKS_POSTSTART, &st, NULL);
 }
 
+static void task_on_forgotten(void *arg, const struct ttrpc_result *res)
+{
+	(void)arg;
+	(void)res;
+}
+
+/* The agent keeps the name of a process until its end was asked for. */
+static void task_forget_exec(struct shim_proc *p)
+{
+	Grpc__WaitProcessRequest ask = GRPC__WAIT_PROCESS_REQUEST__INIT;
+
+	ask.container_id = p->ctr->id;
+	ask.exec_id = p->exec_id;
+	agent_ask(task_agent(p->ctr->shim), "WaitProcess", &ask, &grpc__wait_process_response__descriptor,
+		  AGENT_LIMIT_NS, task_on_forgotten, NULL);
+	shim_proc_failed(p);
+}
+
 static void task_on_started(void *arg, const struct ttrpc_result *res)
 {
 	struct task_start op = *(struct task_start *)arg;
@@ -184,10 +202,10 @@ static void task_on_started(void *arg, const struct ttrpc_result *res)
 	else if (res->code != TTRPC_OK) {
 		p->starting = NULL;
 		p->exited_ns = 0;
-		task_fail_with(op.call, res);
+		ttrpc_fail(op.call, TTRPC_UNKNOWN, "%s", res->message);
 		/* An exec that could not be started is over, and was never heard of. */
 		if (*p->exec_id)
-			shim_proc_failed(p);
+			task_forget_exec(p);
 		return;
 	}
 	if (!*p->exec_id)
