@@ -13,6 +13,7 @@
 #include "amalgam/wire/oci_spec.h"
 #include "version.h"
 
+#define TASK_MAX_PIDS 256  /* told of */
 #define TASK_DRAIN_MS 2000 /* Delete waits this long for output that nobody reads */
 
 /* Every handler begins like this: the shim, and the request as what it is. */
@@ -100,19 +101,48 @@ TASK_RPC(task_wait, Ctd__WaitRequest)
 		shim_proc_wait(p, call);
 }
 
-/* All processes of a container are one to the host: the machine. */
+/* An exec among the processes: which it is. */
+static void task_add_details(Ctd__ProcessInfo *info, Ctd__Any *any, const char *exec_id)
+{
+	static char type[] = "containerd.runc.v1.ProcessDetails";
+	Ctd__ProcessDetails d = CTD__PROCESS_DETAILS__INIT;
+
+	d.exec_id = (char *)(uintptr_t)exec_id;
+	ctd__any__init(any);
+	any->type_url = type;
+	any->value.len = ctd__process_details__get_packed_size(&d);
+	any->value.data = mem_zalloc(any->value.len);
+	ctd__process_details__pack(&d, any->value.data);
+	info->info = any;
+}
+
+/* The init and its execs. To the host all of them are one, the machine; what they start in turn is the
+ * guest's to know. */
 TASK_RPC(task_pids, Ctd__PidsRequest)
 {
 	struct shim_container *c = shim_container_find(s, rq->id, call);
 	Ctd__PidsResponse r = CTD__PIDS_RESPONSE__INIT;
-	Ctd__ProcessInfo one = CTD__PROCESS_INFO__INIT, *all[] = { &one };
+	Ctd__ProcessInfo info[TASK_MAX_PIDS], *all[TASK_MAX_PIDS];
+	Ctd__Any details[TASK_MAX_PIDS];
 
 	if (!c)
 		return;
-	one.pid = shim_pid(s);
+	for (struct shim_proc *p = &c->init; p && r.n_processes < TASK_MAX_PIDS;
+	     p = p == &c->init ? c->execs : p->next) {
+		size_t i = r.n_processes;
+		if (p->status == CTD__STATUS__STOPPED || (p != &c->init && p->status != CTD__STATUS__RUNNING))
+			continue;
+		ctd__process_info__init(&info[i]);
+		info[i].pid = shim_pid(s);
+		all[r.n_processes++] = &info[i];
+		if (p != &c->init)
+			task_add_details(&info[i], &details[i], p->exec_id);
+	}
 	r.processes = all;
-	r.n_processes = c->init.status != CTD__STATUS__STOPPED && one.pid;
 	ttrpc_reply(call, &r.base);
+	for (size_t i = 0; i < r.n_processes; i++)
+		if (info[i].info)
+			free(info[i].info->value.data);
 }
 
 static void task_on_stats(void *arg, const struct ttrpc_result *res)
