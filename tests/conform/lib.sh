@@ -97,7 +97,10 @@ exec_down() { # ID EXEC-ID
 		rm -rf "${f%/*}"
 	done
 }
-forget_fifos() { rm -rf /run/containerd/fifo/*; }
+forget_fifos() {
+	rm -rf /run/containerd/fifo/*
+	[[ $RT != *.runc.* ]] || rm -f /run/containerd/s/* # its delete does not remove the socket of a killed shim
+}
 state_of() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 stopped() { [ "$(state_of "$1")" = STOPPED ]; }
 pid_of() { ctr task ls | awk -v id="$1" '$1 == id { print $2 }'; }
