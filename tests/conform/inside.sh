@@ -1,7 +1,6 @@
 #!/bin/bash
-# inside.sh TOOLS IMAGES [PART] - runs in the rig: every case whose sentence, function or file matches PART (bash's regular
-# expressions), under each of
-# $SPORE_CONFORM_RUNTIMES, as TAP. Everything it uses is copied to memory first.
+# inside.sh TOOLS IMAGES [PART] - runs in the rig: every case whose sentence, function or file matches PART, a regular
+# expression, under each of $SPORE_CONFORM_RUNTIMES, as TAP. Everything it uses is copied to memory first.
 cd "$(dirname "$0")/../.." || exit
 TREE=$PWD
 TOOLS=$1

@@ -90,10 +90,17 @@ ended() { # ID STATUS
 }
 exec_gone() { ! ctr task rm --exec-id "$2" "$1" 2>&1 | grep -q stopped; } # its status is the exec's
 exec_down() { # ID EXEC-ID
+	local f
 	ctr task kill -s KILL --exec-id "$2" "$1" >/dev/null 2>&1
 	await exec_gone "$1" "$2"
+	for f in /run/containerd/fifo/*/"$2"-stdout; do # ctr does not, for an exec that another ctr made
+		rm -rf "${f%/*}"
+	done
 }
-forget_fifos() { rm -rf /run/containerd/fifo/*; }
+forget_fifos() {
+	rm -rf /run/containerd/fifo/*
+	[[ $RT != *.runc.* ]] || rm -f /run/containerd/s/* # its delete does not remove the socket of a killed shim
+}
 state_of() { ctr task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 stopped() { [ "$(state_of "$1")" = STOPPED ]; }
 pid_of() { ctr task ls | awk -v id="$1" '$1 == id { print $2 }'; }

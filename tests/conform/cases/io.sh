@@ -136,15 +136,16 @@ t "a terminal loses nothing of a large output" io_tty_large
 io_attach() {
 	up c1 -- sh -c 'while read line; do echo "got $line"; [ "$line" != end ] || exit 8; done'
 	see ctr task attach c1 < <(sleep 1; echo one; sleep 1; echo end; sleep 1)
+	status 8
 	out 'got one
 got end'
-	await stopped c1
+	state_of c1 # ctr removes a task that ended while it was attached
 }
 t "task attach reaches a detached container both ways" io_attach
 
 io_detached_full() {
-	up c1 -- sh -c 'yes | head -c 1000000; echo done >/done'
-	sleep 2
+	up c1 -- sh -c 'sleep 3; yes | head -c 1000000' # the ctr that started it reads no more
+	sleep 5
 	state_of c1
 	sums timeout 60 ctr task attach c1 </dev/null
 	is "$(wc -c <"$WORK/out")" 1000000

@@ -58,7 +58,7 @@ restarted() { # SIGNAL
 	state_of c1
 	x c1 sh -c 'echo exec works; exit 3'
 	status 3
-	see ctr task attach c1 < <(sleep 1; echo hello; sleep 2)
+	see timeout -s KILL 8 ctr task attach c1 < <(sleep 1; echo hello; sleep 2)
 	out_has 'got hello'
 	quiet ctr task pause c1
 	quiet ctr task resume c1

@@ -59,7 +59,7 @@ t "paths are masked and read-only, and missing ones do not matter" spec_paths
 
 spec_devices() {
 	mounts='{"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "mode=1777", "size=1m"]}' \
-		caps='"CAP_MKNOD"' linux='"devices": [{"path": "/dev/nothing", "type": "c", "major": 1, "minor": 3, "fileMode": 384, "uid": 7, "gid": 8}],
+		caps='"CAP_MKNOD"' linux='"devices": [{"path": "/dev/nothing", "type": "c", "major": 1, "minor": 3, "fileMode": 438, "uid": 7, "gid": 8}],
 		"resources": {"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]}' \
 		in_spec 'ls -ln /dev/nothing | awk "{ print \$1, \$3, \$4, \$5, \$6 }"; echo x >/dev/nothing && echo written
 			head -c 2000000 /dev/zero >/dev/shm/big 2>/dev/null || echo full; wc -c </dev/shm/big
@@ -140,10 +140,12 @@ t "a specification that makes no sense is refused" spec_bad
 
 # --- resources ------------------------------------------------------------------------------------------
 
+CGROUPS=type=cgroup,src=cgroup,dst=/sys/fs/cgroup,options=ro
+
 res_memory() {
 	ctr events >"$WORK/events" &
 	sleep 1
-	see run --memory-limit 33554432 $BB c1 sh -c 'cat /sys/fs/cgroup/memory.max; probe eat 10; probe eat 200; echo "eater $?"'
+	see run --memory-limit 33554432 --mount $CGROUPS $BB c1 sh -c 'cat /sys/fs/cgroup/memory.max; probe eat 10; probe eat 200; echo "eater $?"'
 	out_has 33554432
 	out_has 'ate 10 MiB'
 	out_has 'eater 137'
@@ -156,10 +158,10 @@ res_memory() {
 t "memory over the limit is not had: 137, and an event before the exit" res_memory
 
 res_cpu() {
-	see run --cpus 0.5 $BB c1 sh -c 'cat /sys/fs/cgroup/cpu.max; while :; do :; done & sleep 3; kill $!; awk "/nr_throttled/ { print (\$2 > 5) }" /sys/fs/cgroup/cpu.stat'
+	see run --cpus 0.5 --mount $CGROUPS $BB c1 sh -c 'cat /sys/fs/cgroup/cpu.max; while :; do :; done & sleep 3; kill $!; awk "/nr_throttled/ { print (\$2 > 5) }" /sys/fs/cgroup/cpu.stat'
 	out '50000 100000
 1'
-	see run --cpu-shares 512 --cpu-period 50000 --cpu-quota 20000 $BB c1 sh -c 'cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu.weight'
+	see run --cpu-shares 512 --cpu-period 50000 --cpu-quota 20000 --mount $CGROUPS $BB c1 sh -c 'cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu.weight'
 }
 t "--cpus is what the container's cgroup says, and it is held to it" res_cpu
 
