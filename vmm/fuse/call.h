@@ -119,7 +119,7 @@ INTERNAL int fsv_do_release(struct fsv_call *q);
 INTERNAL int fsv_do_fsync(struct fsv_call *q);
 INTERNAL int fsv_do_fallocate(struct fsv_call *q);
 INTERNAL int fsv_do_lseek(struct fsv_call *q);
-INTERNAL int fsv_do_copy_range(struct fsv_call *q);
+INTERNAL int fsv_do_copy(struct fsv_call *q);
 
 INTERNAL int fsv_do_opendir(struct fsv_call *q);
 INTERNAL int fsv_do_readdir(struct fsv_call *q);

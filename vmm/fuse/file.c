@@ -356,7 +356,7 @@ int fsv_do_lseek(struct fsv_call *q)
 	return 0;
 }
 
-int fsv_do_copy_range(struct fsv_call *q)
+int fsv_do_copy(struct fsv_call *q)
 {
 	const struct fuse_copy_file_range_in *in = q->arg;
 	off_t from = (off_t)in->off_in, to = (off_t)in->off_out;

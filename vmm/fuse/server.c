@@ -140,7 +140,7 @@ static int fsv_do_forget(struct fsv_call *q)
 	return 0;
 }
 
-static int fsv_do_batch_forget(struct fsv_call *q)
+static int fsv_do_forgets(struct fsv_call *q)
 {
 	const struct fuse_batch_forget_in *in = q->arg;
 	uint32_t n = MIN(in->count, q->rest_len / sizeof(struct fuse_forget_one));
@@ -221,12 +221,12 @@ static const struct fsv_op {
 	{ FUSE_INTERRUPT,       0,                       0, 0,               FSV_SILENT,   fsv_do_nothing },
 	{ FUSE_DESTROY,         0,                       0, 0,               FSV_ANY_NODE, fsv_do_destroy },
 	{ FUSE_IOCTL,           FSV_IN(ioctl),           0, 0,               FSV_ANY_NODE, fsv_do_ioctl },
-	{ FUSE_BATCH_FORGET,    FSV_IN(batch_forget),    0, 0,               FSV_SILENT,   fsv_do_batch_forget },
+	{ FUSE_BATCH_FORGET,    FSV_IN(batch_forget),    0, 0,               FSV_SILENT,   fsv_do_forgets },
 	{ FUSE_FALLOCATE,       FSV_IN(fallocate),       0, 0,               FSV_CHANGES,  fsv_do_fallocate },
 	{ FUSE_READDIRPLUS,     FSV_IN(read),            0, 0,               FSV_ROOT,     fsv_do_readdirplus },
 	{ FUSE_RENAME2,         FSV_IN(rename2),         2, 0,               FSV_CHANGES,  fsv_do_rename2 },
 	{ FUSE_LSEEK,           FSV_IN(lseek),           0, FSV_OUT(lseek),  0,            fsv_do_lseek },
-	{ FUSE_COPY_FILE_RANGE, FSV_IN(copy_file_range), 0, FSV_OUT(write),  0,            fsv_do_copy_range },
+	{ FUSE_COPY_FILE_RANGE, FSV_IN(copy_file_range), 0, FSV_OUT(write),  0,            fsv_do_copy },
 	{ FUSE_TMPFILE,         FSV_IN(create),          1, FSV_CREATED,     FSV_CHANGES,  fsv_do_tmpfile },
 };
 

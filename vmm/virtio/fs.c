@@ -16,8 +16,6 @@
  *         its epoch still the current one. */
 #include "vmm/virtio/fs.h"
 
-#include <linux/virtio_fs.h>
-
 #include "amalgam/base/clock.h"
 #include "amalgam/base/mem.h"
 
@@ -25,6 +23,13 @@
 
 static_assert(VFS_SHARE_READONLY == FSV_READONLY && VFS_SHARE_PRIVATE == FSV_PRIVATE, "one meaning");
 static_assert(FSV_MAX_PAGES + 4 <= VQ_MAX_IOV, "a header and arguments in each direction, and the pages");
+
+/* Section 5.11.4, struct virtio_fs_config; little-endian, as is this host. */
+struct PACKED vfs_config {
+	char tag[36]; /* padded with NULs */
+	uint32_t num_request_queues;
+};
+static_assert(sizeof(struct vfs_config) == 40, "5.11.4");
 
 /* Section 5.11.2. */
 enum vfs_queue { VFS_HIPRIO, VFS_REQUEST, VFS_QUEUES };
@@ -45,7 +50,7 @@ struct vfs_drain {
 struct vfs {
 	struct vdev dev;
 	struct fpool *pool;
-	struct virtio_fs_config config;
+	struct vfs_config config;
 
 	/* Without a pool made for the first request: every machine has this device, few are asked. Until
 	 * then the session is in the next line. */
@@ -242,7 +247,7 @@ static void vfs_drain(struct fpool_job *j)
 
 static void vfs_config_read(struct vdev *d, uint32_t offset, void *dst, uint32_t len)
 {
-	const struct virtio_fs_config *c = &vfs_of(d)->config;
+	const struct vfs_config *c = &vfs_of(d)->config;
 
 	if (offset < sizeof *c)
 		memcpy(dst, (const uint8_t *)c + offset, MIN(len, sizeof *c - offset));
@@ -350,7 +355,7 @@ static const struct vdev_ops vfs_ops = {
 
 /* --- what the header says --------------------------------------------------------------------- */
 
-ONLY_TESTED struct vdev *vfs_new(struct loop *loop, const struct gmem *mem, struct fpool *pool)
+struct vdev *vfs_new(struct loop *loop, const struct gmem *mem, struct fpool *pool)
 {
 	struct vfs *v = mem_zalloc(sizeof *v);
 	pthread_condattr_t attr;
@@ -369,7 +374,7 @@ ONLY_TESTED struct vdev *vfs_new(struct loop *loop, const struct gmem *mem, stru
 	return &v->dev;
 }
 
-ONLY_TESTED int vfs_share_add(struct vdev *d, const char *name, int root_fd, unsigned flags, struct err *e)
+int vfs_share_add(struct vdev *d, const char *name, int root_fd, unsigned flags, struct err *e)
 {
 	struct vfs *v = vfs_of(d);
 
@@ -380,7 +385,7 @@ ONLY_TESTED int vfs_share_add(struct vdev *d, const char *name, int root_fd, uns
 	return fsv_share_add(v->server, name, root_fd, flags, e);
 }
 
-ONLY_TESTED int vfs_share_remove(struct vdev *d, const char *name, struct err *e)
+int vfs_share_remove(struct vdev *d, const char *name, struct err *e)
 {
 	struct vfs *v = vfs_of(d);
 
