@@ -94,7 +94,7 @@ static void *fpool_thread(void *arg)
 	return NULL;
 }
 
-ONLY_TESTED void fpool_submit(struct fpool *p, struct fpool_job *j)
+void fpool_submit(struct fpool *p, struct fpool_job *j)
 {
 	bool wake;
 
@@ -125,7 +125,7 @@ void fpool_stop(struct fpool *p)
 	free(p);
 }
 
-ONLY_TESTED struct fpool *fpool_start(int (*enter)(struct err *e), struct err *e)
+struct fpool *fpool_start(int (*enter)(struct err *e), struct err *e)
 {
 	struct fpool *p = mem_zalloc(sizeof *p);
 	int r;

@@ -355,7 +355,7 @@ static const struct vdev_ops vfs_ops = {
 
 /* --- what the header says --------------------------------------------------------------------- */
 
-ONLY_TESTED struct vdev *vfs_new(struct loop *loop, const struct gmem *mem, struct fpool *pool)
+struct vdev *vfs_new(struct loop *loop, const struct gmem *mem, struct fpool *pool)
 {
 	struct vfs *v = mem_zalloc(sizeof *v);
 	pthread_condattr_t attr;
@@ -374,7 +374,7 @@ ONLY_TESTED struct vdev *vfs_new(struct loop *loop, const struct gmem *mem, stru
 	return &v->dev;
 }
 
-ONLY_TESTED int vfs_share_add(struct vdev *d, const char *name, int root_fd, unsigned flags, struct err *e)
+int vfs_share_add(struct vdev *d, const char *name, int root_fd, unsigned flags, struct err *e)
 {
 	struct vfs *v = vfs_of(d);
 
@@ -385,7 +385,7 @@ ONLY_TESTED int vfs_share_add(struct vdev *d, const char *name, int root_fd, uns
 	return fsv_share_add(v->server, name, root_fd, flags, e);
 }
 
-ONLY_TESTED int vfs_share_remove(struct vdev *d, const char *name, struct err *e)
+int vfs_share_remove(struct vdev *d, const char *name, struct err *e)
 {
 	struct vfs *v = vfs_of(d);
 
