@@ -75,7 +75,7 @@ void shim_options_fini(struct shim_options *o)
 	*o = (struct shim_options){ 0 };
 }
 
-/* --- stdin of start -------------------------------------------------------------------------------- */
+/* --- stdin of start --------------------------------------------------------------------------- */
 
 /* A terminal has no end, and neither has every device; /dev/null is one of them. */
 static bool shim_bootstrap_has_end(int fd)

@@ -34,7 +34,7 @@ struct shim_create {
 	char prefix[24]; /* of its shares' names */
 };
 
-/* --- undoing ----------------------------------------------------------------------------------------------- */
+/* --- undoing ---------------------------------------------------------------------------------- */
 
 void create_undo(struct shim_container *c)
 {
@@ -90,7 +90,7 @@ void create_abort(struct shim_container *c)
 		kill(s->pod.sandbox.vm.pid, SIGKILL);
 }
 
-/* --- the steps, last one first -------------------------------------------------------------------------------- */
+/* --- the steps, last one first ---------------------------------------------------------------- */
 
 static void create_publish(const struct shim_create *op)
 {
@@ -246,7 +246,7 @@ static void create_stdio_ready(void *arg, const struct err *e)
 		create_machine(arg);
 }
 
-/* --- what is looked at before anything is made ------------------------------------------------------------------ */
+/* --- what is looked at before anything is made ------------------------------------------------ */
 
 static int create_load_spec(struct shim_container *c, struct err *e)
 {

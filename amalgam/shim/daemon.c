@@ -32,7 +32,7 @@ static void shim_expect_somebody(struct shim *s)
 	timer_start(&s->loop, &s->guard, clock_mono_ns() + SHIM_GUARD_S * NS_PER_S, shim_nobody_came);
 }
 
-/* --- connections ------------------------------------------------------------------------------------- */
+/* --- connections ------------------------------------------------------------------------------ */
 
 /* One that ends says nothing about the shim: containerd probes, restarts, and has one for each container. */
 static void shim_on_closed(void *arg, const char *reason)
@@ -95,7 +95,7 @@ static void shim_accept(struct watch *w, uint32_t events)
 	}
 }
 
-/* --- life ---------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 /* Whatever is left goes: machine, mounts, cgroup, directory, socket. */
 static NORETURN void shim_end(struct shim *s)

@@ -119,7 +119,7 @@ static int shim_events_connect(struct shim_events *ev, struct err *e)
 	return ev->conn ? 0 : e->code;
 }
 
-/* --- the first event ------------------------------------------------------------------------------- */
+/* --- the first event -------------------------------------------------------------------------- */
 
 static void shim_events_delivered(struct shim_events *ev)
 {
@@ -203,7 +203,7 @@ static void shim_events_send(struct timer *t)
 		shim_events_forward(ev);
 }
 
-/* --- life ------------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------- */
 
 void shim_events_init(struct shim_events *ev, struct loop *l, const char *address,
 				  const char *ns)

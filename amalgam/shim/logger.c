@@ -31,7 +31,7 @@ static void shim_logger_close(int *fd)
 		close(take_fd(fd));
 }
 
-/* --- its end --------------------------------------------------------------------------------------- */
+/* --- its end ---------------------------------------------------------------------------------- */
 
 /* Nothing of it is watched any more; whatever called `over` or `ready` may start over. */
 static void shim_logger_forget(struct shim_logger *lg)
@@ -98,7 +98,7 @@ bool shim_logger_end(struct shim_logger *lg, shim_logger_over_fn *over, void *ar
 	return true;
 }
 
-/* --- ready ----------------------------------------------------------------------------------------- */
+/* --- ready ------------------------------------------------------------------------------------ */
 
 static void shim_logger_is_ready(struct shim_logger *lg)
 {
@@ -225,7 +225,7 @@ static void shim_logger_on_silence(struct timer *t)
 				 (unsigned)(lg->ready_ns / NS_PER_S));
 }
 
-/* --- its start ------------------------------------------------------------------------------------- */
+/* --- its start -------------------------------------------------------------------------------- */
 
 static void shim_logger_pipes_fini(struct shim_logger_pipes *p)
 {

@@ -15,7 +15,7 @@
 #define POD_MAX_MIB   65536
 #define POD_COOKIES   16 /* the sandbox's own are below */
 
-/* --- names ----------------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 /* "<namespace>.<id>", or a hash where that is no name for a sandbox. */
 char *pod_dir_name(const char *ns, const char *id)
@@ -35,7 +35,7 @@ char *pod_dir_name(const char *ns, const char *id)
 	return mem_strdup(hex);
 }
 
-/* --- what the specification says about the host ------------------------------------------------------------ */
+/* --- what the specification says about the host ----------------------------------------------- */
 
 static const Grpc__LinuxNamespace *pod_namespace(const Grpc__Spec *spec, const char *type)
 {
@@ -73,7 +73,7 @@ static int pod_load_config(struct shim_pod *pod, const struct shim_options *opt,
 	return 0;
 }
 
-/* --- how large ---------------------------------------------------------------------------------------------- */
+/* --- how large -------------------------------------------------------------------------------- */
 
 /* Annotations that are settings. Kata's name for one of them is not ours. */
 static int pod_annotate(struct config *c, const Grpc__Spec *spec, struct err *e)
@@ -132,7 +132,7 @@ static struct machine_shape pod_shape(const struct shim_pod *pod, const Grpc__Sp
 	return shape;
 }
 
-/* --- events of the machine ---------------------------------------------------------------------------------- */
+/* --- events of the machine -------------------------------------------------------------------- */
 
 static void pod_each_proc(struct shim *s, void (*fn)(struct shim_proc *p))
 {
@@ -197,7 +197,7 @@ static void pod_ask_oom(struct shim *s)
 		  s);
 }
 
-/* --- cgroup ------------------------------------------------------------------------------------------------- */
+/* --- cgroup ----------------------------------------------------------------------------------- */
 
 /* For `delete`, when we are no more. */
 static int pod_cgroup_note(struct shim_pod *pod, struct err *e)
@@ -249,7 +249,7 @@ static void pod_cgroup_remove(struct shim *s)
 	hostcg_fini(&s->pod.cgroup);
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static int pod_claim(struct shim *s, struct err *e)
 {

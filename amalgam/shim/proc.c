@@ -10,7 +10,7 @@
 /* How long the exit of a container waits for those of its execs, which the guest's kernel has killed. */
 #define SHIM_LAST_EXIT_MS 1000
 
-/* --- records -------------------------------------------------------------------------------------------- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 static void shim_proc_init(struct shim_proc *p, struct shim_container *c, const char *exec_id)
 {
@@ -147,7 +147,7 @@ Ctd__Status shim_proc_status(const struct shim_proc *p)
 	return p->status;
 }
 
-/* --- exits ----------------------------------------------------------------------------------------------- */
+/* --- exits ------------------------------------------------------------------------------------ */
 
 static void shim_answer_wait(const struct shim_proc *p, struct ttrpc_call *call)
 {
@@ -285,7 +285,7 @@ void shim_proc_started(struct shim_proc *p)
 		shim_proc_exited(p, p->code);
 }
 
-/* --- what the guest says ---------------------------------------------------------------------------------- */
+/* --- what the guest says ---------------------------------------------------------------------- */
 
 static void shim_on_exit(struct process *run)
 {

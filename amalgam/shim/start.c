@@ -62,7 +62,7 @@ static char *shim_group(const char *bundle, const char *id)
 	return mem_strdup(id);
 }
 
-/* --- start --------------------------------------------------------------------------------------------------- */
+/* --- start ------------------------------------------------------------------------------------ */
 
 static int shim_answer_start(const char *bundle, const char *socket)
 {
@@ -143,7 +143,7 @@ static int shim_start(const struct shim_flags *f)
 	return 1;
 }
 
-/* --- delete ---------------------------------------------------------------------------------------------------- */
+/* --- delete ----------------------------------------------------------------------------------- */
 
 /* Kill, and see it gone. */
 static void shim_kill(pid_t pid, uint64_t start_time)
@@ -256,7 +256,7 @@ static int shim_delete(const struct shim_flags *f)
 	return shim_print(&r.base);
 }
 
-/* --- the others -------------------------------------------------------------------------------------------------- */
+/* --- the others ------------------------------------------------------------------------------- */
 
 static int shim_info(void)
 {

@@ -37,7 +37,7 @@ void shim_stdio_fini(struct shim_stdio *io)
 	shim_logger_fini(&io->logger);
 }
 
-/* --- paths ----------------------------------------------------------------------------------------- */
+/* --- paths ------------------------------------------------------------------------------------ */
 
 /* A descriptor for what lies at the path, good for looking (stat in *st) and for opening it. */
 static int shim_stdio_find(const char *path, struct stat *st, struct err *e)
@@ -92,7 +92,7 @@ static int shim_stdio_open_out(int *fd, const char *path, struct err *e)
 	return MIN(*fd, 0);
 }
 
-/* --- where output goes ----------------------------------------------------------------------------- */
+/* --- where output goes ------------------------------------------------------------------------ */
 
 static int shim_stdio_open_file(struct shim_stdio *io, const char *path, bool terminal, struct err *e)
 {

@@ -58,7 +58,7 @@ static Ctd__Timestamp *task_exit_time(const struct shim_proc *p, Ctd__Timestamp 
 	return p->status == CTD__STATUS__STOPPED ? t : NULL;
 }
 
-/* --- asking ------------------------------------------------------------------------------------------------ */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 TASK_RPC(task_connect, Ctd__ConnectRequest)
 {
@@ -173,7 +173,7 @@ TASK_RPC(task_stats, Ctd__StatsRequest)
 		  AGENT_LIMIT_NS, task_on_stats, call);
 }
 
-/* --- starting ---------------------------------------------------------------------------------------------- */
+/* --- starting --------------------------------------------------------------------------------- */
 
 /* A Start under way; what it starts may go before the guest has answered. */
 struct task_start {
@@ -307,7 +307,8 @@ TASK_RPC(task_start, Ctd__StartRequest)
 	if (!p)
 		return;
 	if (p->ctr->creating || p->starting || p->status != CTD__STATUS__CREATED)
-		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION, "process is not in state created: failed precondition");
+		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION,
+			   "process is not in state created: failed precondition");
 	else if (p != init && init->status != CTD__STATUS__RUNNING)
 		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION, "container %s is not running: failed precondition",
 			   p->ctr->id);
@@ -360,7 +361,7 @@ TASK_RPC(task_exec, Ctd__ExecProcessRequest)
 	}
 }
 
-/* --- running ------------------------------------------------------------------------------------------------ */
+/* --- running ---------------------------------------------------------------------------------- */
 
 /* An exec that was cut short has no state to be paused in: SIGKILL thaws (PROTOCOL.agent section 3). */
 static void task_on_killed(void *arg, const struct ttrpc_result *res)
@@ -524,7 +525,7 @@ TASK_RPC(task_checkpoint, Ctd__CheckpointTaskRequest)
 	ttrpc_fail(call, TTRPC_UNIMPLEMENTED, "checkpoint of %s: not implemented", rq->id);
 }
 
-/* --- the end ------------------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 struct task_delete {
 	struct ttrpc_call *call;
@@ -676,7 +677,7 @@ TASK_RPC(task_shutdown, Ctd__ShutdownRequest)
 	shim_maybe_end(s);
 }
 
-/* --- the table ------------------------------------------------------------------------------------------------ */
+/* --- the table -------------------------------------------------------------------------------- */
 
 #define TASK_ROWS(service)                                                                         \
 	{ service, "State", &ctd__state_request__descriptor, task_state },                         \
