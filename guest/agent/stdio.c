@@ -13,7 +13,7 @@
 
 #define GA_STDIO_CHUNK    (16u << 10)
 #define GA_STDIO_LAST     (1u << 20) /* more than a pipe holds */
-#define GA_STDIO_DRAIN_NS (500 * NS_PER_MS)
+#define GA_STDIO_DRAIN_NS (2 * NS_PER_S)
 
 /* ---- Watches: interest in nothing means no watch at all, since epoll reports a hang-up always. */
 

@@ -35,7 +35,7 @@ E=0
 
 # What only the runtime's name or a number makes different.
 normal() { # FILE
-	sed -E -e "s/io\.containerd\.${RT##*containerd.}/RUNTIME/g" \
+	sed -E -e 's/containerd-mount[0-9]+/containerd-mountN/' -e "s/io\.containerd\.${RT##*containerd.}/RUNTIME/g" \
 		-e 's/OCI runtime (create|exec|start|pause|resume) failed: //; s/runc (create|exec) failed: //; s/^(ctr: .*)exec failed: /\1/' \
 		-e 's/unable to start container process: //; s/^time="[^"]*" //' "$1"
 }

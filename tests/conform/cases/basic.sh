@@ -79,9 +79,10 @@ t "variables and working directory are as asked for, and the directory is made" 
 
 basic_world() {
 	except kernel-files ' /proc/kcore$'
+	except oom-score '^oom '
 	see run $BB c1 sh -c '
 		hostname | wc -c; cat /proc/1/comm; echo pid $$; ls /proc | grep -c "^[0-9]"
-		id; umask; ulimit -n; ulimit -c; cat /proc/self/oom_score_adj
+		id; umask; ulimit -n; ulimit -c; echo oom $(cat /proc/self/oom_score_adj)
 		cat /proc/sys/net/ipv4/ip_unprivileged_port_start
 		ls -l /dev | awk "{ print \$1, \$3, \$4, \$NF }" | sort
 		ls -ld /dev/pts /dev/shm /dev/mqueue /proc /sys /tmp | awk "{ print \$1, \$3, \$4, \$NF }"
@@ -93,7 +94,7 @@ basic_world() {
 t "a process sees a small world: itself as 1, a few devices, default limits" basic_world
 
 basic_mounts() {
-	except kernel-files '^/proc/(acpi|kcore|keys|latency_stats|timer_list|timer_stats|sched_debug|scsi|sysrq-trigger) '
+	except kernel-files '^/proc/(acpi|kcore|keys|latency_stats|timer_list|timer_stats|sched_debug|scsi|sysrq-trigger) |sysrq-trigger: '
 	see run $BB c1 sh -c '
 		awk "\$2 != \"/\" && \$2 !~ /^.proc./ { split(\$4, o, \",\"); print \$2, \$3, o[1] }" /proc/mounts | sort
 		awk "\$2 ~ /^.proc./ { split(\$4, o, \",\"); print \$2, o[1] }" /proc/mounts | sort

@@ -71,6 +71,7 @@ io_null() {
 t "with --null-io nothing comes and nothing blocks" io_null
 
 io_file() {
+	rm -rf "$WORK/logs"
 	see run --log-uri "file://$WORK/logs/deep/log" $BB c1 sh -c 'echo to the log; echo errors too >&2'
 	status 0
 	out ""

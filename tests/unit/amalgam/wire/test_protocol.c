@@ -52,7 +52,8 @@ static const struct {
 	  "1 container_id s; 2 exec_id s; 3 string_user StringUser; 4 devices Device*; "
 	  "5 storages Storage*; 6 OCI Spec; 7 sandbox_pidns bool; "
 	  "8 shared_mounts SharedMount*; 9 stdin_port u32; 10 stdout_port u32; "
-	  "11 stderr_port u32" },
+	  "11 stderr_port u32; "
+	  "100 exec_errors_to_stderr bool" },
 	{ &grpc__start_container_request__descriptor,
 	  "1 container_id s" },
 	{ &grpc__remove_container_request__descriptor,
