@@ -109,7 +109,7 @@ struct shim_proc *shim_proc_find(struct shim *s, const char *id, const char *exe
 		if (!strcmp(p->exec_id, exec_id))
 			return p;
 	if (call)
-		ttrpc_fail(call, TTRPC_NOT_FOUND, "process %s of container %s: not found", exec_id, id);
+		ttrpc_fail(call, TTRPC_NOT_FOUND, "process does not exist %s: not found", exec_id);
 	return NULL;
 }
 
@@ -241,7 +241,8 @@ void shim_proc_exited(struct shim_proc *p, uint32_t code)
 {
 	struct shim_container *c = p->ctr;
 
-	if (p->status == CTD__STATUS__STOPPED || p->exited_ns)
+	/* What ends before it was created was never there. */
+	if (c->creating || p->status == CTD__STATUS__STOPPED || p->exited_ns)
 		return;
 	p->code = code;
 	p->exited_ns = clock_wall_ns();

@@ -285,6 +285,7 @@ int shim_main(int argc, char **argv)
 
 	signal(SIGPIPE, SIG_IGN);
 	log_setup(-1, LOG_WARN);
+	fd_close_from(3); /* what leaked from whoever started containerd */
 	if (shim_flags_parse(&f, argc, argv, &e) < 0)
 		return shim_complain(&e);
 	if (f.info)

@@ -656,8 +656,7 @@ TASK_RPC(task_delete, Ctd__DeleteRequest)
 		create_abort(p->ctr);
 		ttrpc_fail(call, TTRPC_NOT_FOUND, "container %s: not found", rq->id);
 	} else if (p->status == CTD__STATUS__RUNNING || p->starting) {
-		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION,
-			   "cannot delete a running process: failed precondition");
+		ttrpc_fail(call, TTRPC_UNKNOWN, "cannot delete a running process");
 	} else if (p->deleting) {
 		ttrpc_fail(call, TTRPC_NOT_FOUND, "container %s: not found", rq->id);
 	} else {

@@ -643,6 +643,7 @@ static bool raw_never(const Ctd__Timestamp *t) { return !t || t->seconds == -621
 static int raw_fifo(const char *id, const char *name, char *path, size_t n, int flags)
 {
 	snprintf(path, n, "%s", raw_path(id, name));
+	unlink(path); /* of the runtime before */
 	expect(mkfifo(path, 0700) == 0, "%s", path);
 	return open(path, flags | O_NONBLOCK | O_CLOEXEC);
 }
