@@ -9,6 +9,7 @@
 #include "amalgam/base/fd.h"
 #include "amalgam/base/log.h"
 #include "amalgam/base/mem.h"
+#include "amalgam/base/proc.h"
 #include "vmm/fuse/pool.h"
 #include "vmm/jail/jail.h"
 #include "vmm/virtio/balloon.h"
@@ -298,6 +299,7 @@ void vmm_start(pid_t parent, int root_fd, int ctl_fd, const struct ctl_image *im
 	struct err e = { 0 };
 	sigset_t none;
 
+	proc_title_set("spore-vmm"); /* a person's command line is none of a guest's business */
 	/* The supervisor may block signals to read them from a signalfd. Dispositions come before the
 	 * jail, whose filter has no rt_sigaction. */
 	sigemptyset(&none);

@@ -199,3 +199,25 @@ int proc_run(const struct proc_run *r, struct buf *words, size_t max)
 	close(take_fd(&failed_w));
 	return proc_run_parent(pid, failed, err, r, words, max);
 }
+
+/* The kernel reads the command line from where it put it (proc(5), /proc/pid/cmdline). */
+static struct {
+	char *at;
+	size_t n;
+} proc_title;
+
+void proc_title_init(int argc, char **argv)
+{
+	if (argc < 1)
+		return;
+	proc_title.at = argv[0];
+	proc_title.n = (size_t)(argv[argc - 1] - argv[0]) + strlen(argv[argc - 1]) + 1;
+}
+
+void proc_title_set(const char *title)
+{
+	if (!proc_title.n)
+		return;
+	memset(proc_title.at, 0, proc_title.n);
+	memcpy(proc_title.at, title, MIN(strlen(title), proc_title.n - 1));
+}

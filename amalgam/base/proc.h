@@ -45,3 +45,8 @@ struct proc_run {
  * its group had to be killed; -errno when it could not be executed or there was no process to be
  * had. Nobody else may wait(2) for it. Needs Linux 5.3. */
 INTERNAL MUST_USE int proc_run(const struct proc_run *r, struct buf *words, size_t max);
+
+/* What ps(1) shows of this process instead of its command line, which then cannot be read any more. Only
+ * as much as fits where the command line was. main() says where that is, once. */
+INTERNAL void proc_title_init(int argc, char **argv);
+INTERNAL void proc_title_set(const char *title);

@@ -1,4 +1,5 @@
 /* main.c - the name the file was called by, or the first argument, is the command. */
+#include "amalgam/base/proc.h"
 #include "amalgam/cli/cli.h"
 #include "amalgam/shim/shim.h"
 
@@ -78,6 +79,7 @@ int main(int argc, char **argv)
 	const struct main_command *c;
 
 	main_fill_stdio();
+	proc_title_init(argc, argv);
 	if (argc > 0 && shim_is_called(argv[0]))
 		return shim_main(argc, argv);
 	if ((c = main_find(name)))

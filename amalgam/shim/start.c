@@ -175,8 +175,8 @@ static void shim_remove_cgroup(const char *dir)
 	hostcg_fini(&cg);
 }
 
-/* The pod and all it holds, dead or alive. Afterwards its name is free. */
-static void shim_delete_pod(const struct shim_flags *f, const char *socket)
+/* The pod and all it holds, dead or alive. Afterwards its name is free. The pid that its task had, or 0. */
+static pid_t shim_delete_pod(const struct shim_flags *f, const char *socket)
 {
 	AUTO_FREE char *name = pod_dir_name(f->ns, f->id);
 	AUTO_FREE char *dir = rundir_path(name);
@@ -184,7 +184,7 @@ static void shim_delete_pod(const struct shim_flags *f, const char *socket)
 
 	if (rundir_load(name, &st, NULL) < 0) {
 		unlink(socket);
-		return;
+		return 0;
 	}
 	shim_kill(st.supervisor, st.supervisor_start);
 	shim_kill(st.vmm, st.vmm_start);
@@ -192,6 +192,7 @@ static void shim_delete_pod(const struct shim_flags *f, const char *socket)
 	rundir_release(dir);
 	rundir_state_fini(&st);
 	unlink(socket);
+	return st.vmm;
 }
 
 static void shim_ask(struct ttrpc_conn *c, const char *method, const ProtobufCMessage *rq,
@@ -248,7 +249,7 @@ static int shim_delete(const struct shim_flags *f)
 	if (strcmp(group, f->id))
 		shim_delete_member(f, socket);
 	else
-		shim_delete_pod(f, socket);
+		r.pid = (uint32_t)shim_delete_pod(f, socket);
 	if (res_unmount_all(rootfs, &e) < 0)
 		fprintf(stderr, "spore: %s\n", e.msg);
 	r.exit_status = SHIM_KILLED;
