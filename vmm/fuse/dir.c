@@ -1,5 +1,5 @@
-/* Directories as lists. An offset is the host's d_off, so a guest may go back to where it was, also after
- * a clone of the handle's position would have moved: each request says where it begins. */
+/* Directories as lists. An offset is the host's d_off, so a guest may go back to where it was. One that
+ * reads on continues where the host's list is, as handle.h explains. */
 #include "vmm/fuse/call.h"
 
 #include <fcntl.h>
@@ -139,45 +139,72 @@ static int fsv_read_root(struct fsv_call *q, const struct fuse_read_in *in, uint
 
 /* --- a host's directory ----------------------------------------------------------------------- */
 
-/* Append what of `n` bytes of getdents64() fits; false when something did not. */
-static bool fsv_put_entries(struct fsv_call *q, size_t n, uint32_t size, bool plus)
+/* Go to `offset`, if we are not there. To begin anew is always to look anew (rewinddir(3)). */
+static int fsv_seek_dir(const struct fsv_call *q, struct fhand_dir *dir, uint64_t offset)
 {
-	for (size_t at = 0; at < n;) {
-		const struct fsv_dirent *d = (const void *)(q->scratch + at);
+	if (offset == dir->next && offset != 0)
+		return 0;
+	dir->at = dir->end = 0;
+	if (lseek(q->hand->fd, (off_t)offset, SEEK_SET) < 0)
+		return -errno;
+	dir->next = offset;
+	return 0;
+}
+
+/* Have entries; 0: there are no more. */
+static int fsv_fill_dir(const struct fsv_call *q, struct fhand_dir *dir)
+{
+	long n;
+
+	if (dir->at < dir->end)
+		return 1;
+	n = syscall(SYS_getdents64, q->hand->fd, dir->entries, sizeof dir->entries);
+	if (n < 0)
+		return -errno;
+	dir->at = 0;
+	dir->end = (uint32_t)n;
+	return n > 0;
+}
+
+/* Append what is kept as far as it fits; false when something did not. */
+static bool fsv_put_entries(struct fsv_call *q, struct fhand_dir *dir, uint32_t size, bool plus)
+{
+	while (dir->at < dir->end) {
+		const struct fsv_dirent *d = (const void *)(dir->entries + dir->at);
 		struct fsv_entry e = { fnode_show_ino(q->node, d->ino), (uint64_t)d->off, d->type, d->name,
 				       strlen(d->name) };
 		if (!fsv_put_entry(q, &e, size, plus))
 			return false;
-		at += d->reclen;
+		dir->at += d->reclen;
+		dir->next = e.next;
 	}
 	return true;
 }
 
-/* How much to ask the host for, so that little is read in vain: an entry is larger in our answer. The
- * least holds one with the longest name. */
-static size_t fsv_ask_for(const struct fsv_call *q, uint32_t size, bool plus)
+static int fsv_read_on(struct fsv_call *q, struct fhand_dir *dir, uint32_t size, bool plus)
 {
-	size_t left = size - q->out_len;
+	int r;
 
-	return MIN(MAX(plus ? left / 5 : left * 7 / 8, 320), sizeof q->scratch);
+	while ((r = fsv_fill_dir(q, dir)) > 0 && fsv_put_entries(q, dir, size, plus))
+		;
+	if (q->out_len)
+		return 0;
+	/* Nothing at all means the end, so an answer too small for the first entry must not look like it. */
+	return r > 0 ? -EINVAL : r;
 }
 
 static int fsv_read_host_dir(struct fsv_call *q, const struct fuse_read_in *in, uint32_t size, bool plus)
 {
-	long n;
 	int r = fsv_hand(q, in->fh, FHAND_DIR);
 
 	if (r < 0)
 		return r;
-	if (lseek(q->hand->fd, (off_t)in->offset, SEEK_SET) < 0)
-		return -errno;
-	do {
-		n = syscall(SYS_getdents64, q->hand->fd, q->scratch, fsv_ask_for(q, size, plus));
-		if (n < 0)
-			return q->out_len ? 0 : -errno;
-	} while (n > 0 && fsv_put_entries(q, (size_t)n, size, plus));
-	/* Nothing at all means the end, so an answer too small for the first entry must not look like it. */
-	return n > 0 && q->out_len == 0 ? -EINVAL : 0;
+	pthread_mutex_lock(&q->hand->dir->lock);
+	r = fsv_seek_dir(q, q->hand->dir, in->offset);
+	if (r == 0)
+		r = fsv_read_on(q, q->hand->dir, size, plus);
+	pthread_mutex_unlock(&q->hand->dir->lock);
+	return r;
 }
 
 static int fsv_read_dir(struct fsv_call *q, bool plus)

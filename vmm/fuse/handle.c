@@ -20,6 +20,22 @@ void fhand_fini(struct fhand_table *t)
 	free(t->hand);
 }
 
+/* What a handle leaves behind, to be dropped without the lock. */
+struct fhand_rest {
+	int fd; /* -1: nothing */
+	struct fhand_dir *dir;
+};
+static const struct fhand_rest fhand_no_rest = { .fd = -1 };
+
+static void fhand_drop(struct fhand_rest rest)
+{
+	if (rest.fd >= 0)
+		close(rest.fd);
+	if (rest.dir)
+		pthread_mutex_destroy(&rest.dir->lock);
+	free(rest.dir);
+}
+
 /* --- under the lock --------------------------------------------------------------------------- */
 
 static struct fhand *fhand_of_id(struct fhand_table *t, uint64_t fh, uint64_t nodeid)
@@ -30,20 +46,20 @@ static struct fhand *fhand_of_id(struct fhand_table *t, uint64_t fh, uint64_t no
 	return h && fh && h->id == fh && h->nodeid == nodeid ? h : NULL;
 }
 
-/* Nobody uses it any more. Returns the descriptor to close, -1 when it has none. */
-static int fhand_free(struct fhand_table *t, struct fhand *h)
+/* Nobody uses it any more. */
+static struct fhand_rest fhand_free(struct fhand_table *t, struct fhand *h)
 {
 	h->next = t->free;
 	t->free = (uint32_t)(h - t->hand) + 1;
-	return h->fd;
+	return (struct fhand_rest){ h->fd, h->dir };
 }
 
-/* Its number means nothing any more. Returns a descriptor to close, or -1. */
-static int fhand_release(struct fhand_table *t, struct fhand *h)
+/* Its number means nothing any more. */
+static struct fhand_rest fhand_release(struct fhand_table *t, struct fhand *h)
 {
 	h->id = 0;
 	t->open--;
-	return h->refs ? -1 : fhand_free(t, h);
+	return h->refs ? fhand_no_rest : fhand_free(t, h);
 }
 
 static struct fhand *fhand_take(struct fhand_table *t)
@@ -64,8 +80,17 @@ static struct fhand *fhand_take(struct fhand_table *t)
 
 /* --- what the header says --------------------------------------------------------------------- */
 
+static struct fhand_dir *fhand_new_dir(void)
+{
+	struct fhand_dir *dir = mem_zalloc(sizeof *dir);
+
+	pthread_mutex_init(&dir->lock, NULL);
+	return dir;
+}
+
 int fhand_open(struct fhand_table *t, const struct fhand *as, uint64_t *fh)
 {
+	struct fhand_dir *dir = as->kind == FHAND_DIR ? fhand_new_dir() : NULL;
 	struct fhand *h;
 
 	pthread_mutex_lock(&t->lock);
@@ -73,13 +98,14 @@ int fhand_open(struct fhand_table *t, const struct fhand *as, uint64_t *fh)
 	if (h) {
 		uint64_t generation = h->generation + 1;
 		*h = *as;
+		h->dir = dir;
 		h->generation = generation;
 		h->refs = 0;
 		h->id = *fh = generation << FHAND_INDEX_BITS | (uint64_t)(h - t->hand);
 	}
 	pthread_mutex_unlock(&t->lock);
-	if (!h && as->fd >= 0)
-		close(as->fd);
+	if (!h)
+		fhand_drop((struct fhand_rest){ as->fd, dir });
 	return h ? 0 : -ENFILE;
 }
 
@@ -99,36 +125,34 @@ struct fhand *fhand_get(struct fhand_table *t, uint64_t fh, uint64_t nodeid, enu
 
 void fhand_put(struct fhand_table *t, struct fhand *h)
 {
-	int fd = -1;
+	struct fhand_rest rest = fhand_no_rest;
 
 	if (!h)
 		return;
 	pthread_mutex_lock(&t->lock);
 	if (--h->refs == 0 && !h->id)
-		fd = fhand_free(t, h);
+		rest = fhand_free(t, h);
 	pthread_mutex_unlock(&t->lock);
-	if (fd >= 0)
-		close(fd);
+	fhand_drop(rest);
 }
 
 int fhand_close(struct fhand_table *t, uint64_t fh, uint64_t nodeid)
 {
+	struct fhand_rest rest = fhand_no_rest;
 	struct fhand *h;
-	int fd = -1;
 
 	pthread_mutex_lock(&t->lock);
 	h = fhand_of_id(t, fh, nodeid);
 	if (h)
-		fd = fhand_release(t, h);
+		rest = fhand_release(t, h);
 	pthread_mutex_unlock(&t->lock);
-	if (fd >= 0)
-		close(fd);
+	fhand_drop(rest);
 	return h ? 0 : -EBADF;
 }
 
 static bool fhand_close_some(struct fhand_table *t, uint32_t share, uint32_t *at)
 {
-	int close_fd[FHAND_BATCH];
+	struct fhand_rest rest[FHAND_BATCH];
 	uint32_t end, n = 0;
 	bool more;
 
@@ -136,14 +160,13 @@ static bool fhand_close_some(struct fhand_table *t, uint32_t share, uint32_t *at
 	end = MIN(t->touched, *at + FHAND_BATCH);
 	for (; *at < end; ++*at) {
 		struct fhand *h = &t->hand[*at];
-		int fd = h->id && (!share || h->share == share) ? fhand_release(t, h) : -1;
-		if (fd >= 0)
-			close_fd[n++] = fd;
+		if (h->id && (!share || h->share == share))
+			rest[n++] = fhand_release(t, h);
 	}
 	more = *at < t->touched;
 	pthread_mutex_unlock(&t->lock);
 	while (n > 0)
-		close(close_fd[--n]);
+		fhand_drop(rest[--n]);
 	return more;
 }
 

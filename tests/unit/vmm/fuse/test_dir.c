@@ -128,6 +128,78 @@ TEST(fuse_directory_can_be_read_again_from_any_place)
 	frig_fini(&r);
 }
 
+/* The test's directory on tmpfs, whose offsets are positions in older kernels. */
+static void tfd_on_tmpfs(const struct frig *r)
+{
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("tmpfs", r->dir, "tmpfs", 0, NULL) < 0)
+		test_skip("cannot mount");
+	CHECK_EQ(chdir("/proc/self/fd"), 0);
+}
+
+/* As rm -r does, with a kernel between that asks for a page at a time. */
+static unsigned tfd_remove_all(struct frig *r, uint64_t dir, uint32_t size, unsigned plus)
+{
+	struct fuse_direntplus d = { 0 };
+	char name[NAME_MAX + 1];
+	uint64_t fh, offset = 0;
+	unsigned removed = 0;
+
+	CHECK_EQ(frig_opendir(r, dir, &fh), 0);
+	for (unsigned turn = 0;; turn++) {
+		bool with = plus == 2 ? turn % 2 : plus; /* 2: as the guest likes */
+		char names[64][16];
+		unsigned n = 0;
+		size_t at = 0;
+		CHECK_EQ(tfd_read(r, dir, fh, offset, size, with), 0);
+		if (r->len == 0)
+			break;
+		while (tfd_next(r, &at, with, &d, name)) {
+			offset = d.dirent.off;
+			CHECK(n < ARRAY_LEN(names) && strlen(name) < sizeof names[0]);
+			if (name[0] != '.')
+				strcpy(names[n++], name);
+		}
+		for (unsigned i = 0; i < n; i++)
+			CHECK_EQ(frig_call(r, FUSE_UNLINK, dir, "", 0, names[i], NULL), 0);
+		removed += n;
+	}
+	CHECK_EQ(frig_release(r, dir, fh), 0);
+	return removed;
+}
+
+TEST(fuse_directory_read_on_while_it_is_emptied_shows_every_entry)
+{
+	char name[16];
+	uint64_t dir;
+	struct frig r;
+
+	frig_init(&r);
+	tfd_on_tmpfs(&r);
+	dir = frig_share(&r, 0);
+	for (unsigned plus = 0; plus < 3; plus++) {
+		test_note("plus %u", plus);
+		for (unsigned i = 0; i < 500; i++) {
+			snprintf(name, sizeof name, "file%u", i);
+			frig_write_host(&r, name, "x");
+		}
+		CHECK_EQ(tfd_remove_all(&r, dir, 1000, plus), 500);
+	}
+	frig_fini(&r);
+}
+
+TEST(fuse_directory_begun_anew_is_looked_at_anew)
+{
+	uint64_t dir, fh;
+	struct frig r;
+
+	dir = tfd_start(&r, 3, &fh);
+	CHECK_EQ(tfd_read(&r, dir, fh, 0, 40, false), 0); /* one entry; the rest is kept */
+	frig_write_host(&r, "file3", "x");
+	CHECK_EQ(tfd_count(&r, dir, fh, 4096, false), 4);
+	frig_fini(&r);
+}
+
 /* What is told by READDIRPLUS counts as looked up, and what did not fit does not. */
 TEST(fuse_readdirplus_looks_up_exactly_what_it_tells)
 {
