@@ -35,7 +35,7 @@ E=0
 
 # What only the runtime's name or a number makes different.
 normal() { # FILE
-	sed -E -e 's/containerd-mount[0-9]+/containerd-mountN/' -e "s/io\.containerd\.${RT##*containerd.}/RUNTIME/g" \
+	sed -E -e 's/containerd-mount[0-9]+/containerd-mountN/; s/running task found: task [^ ]* not found:/running task found:/' -e "s/io\.containerd\.${RT##*containerd.}/RUNTIME/g" \
 		-e 's/OCI runtime (create|exec|start|pause|resume) failed: //; s/runc (create|exec) failed: //; s/^(ctr: .*)exec failed: /\1/' \
 		-e 's/unable to start container process: //; s/^time="[^"]*" //' "$1"
 }
@@ -260,6 +260,7 @@ try() { # FUNCTION
 	for runtime in "${RUNTIMES[@]}"; do
 		start=$(cut -d' ' -f1 /proc/uptime)
 		RT=io.containerd.$runtime.v2
+		tidy 'seen.*'
 		try_one "$1"
 		TOOK+=" $runtime $(awk -v a="$start" '{ printf "%.1f", $1 - a }' /proc/uptime)s"
 		if [ -s "$WORK/why" ]; then
@@ -305,7 +306,7 @@ t() {
 	tidy
 }
 
-tidy() {
-	find "$WORK" -mindepth 1 -maxdepth 1 ! -name spore ! -name bin ! -name cd ! -name root ! -name containerd.pid \
+tidy() { # [PATTERN to keep]
+	find "$WORK" -mindepth 1 -maxdepth 1 ! -name "${1-spore}" ! -name spore ! -name bin ! -name cd ! -name root ! -name containerd.pid \
 		-exec rm -rf {} +
 }

@@ -9,6 +9,7 @@ spec_plain() {
 t "a specification with a root directory instead of mounts runs" spec_plain
 
 spec_root() {
+	rm -rf "$WORK/own"
 	cp -a "$WORK/root" "$WORK/own"
 	root=$WORK/own readonly=false in_spec 'echo made >/made; rm /data/kept; mkdir -p /a/b; chown 1000 /a; ln -s x /a/link'
 	caps='"CAP_CHOWN"' root=$WORK/own readonly=false in_spec 'chown 1000:1000 /a/b; chmod 4711 /made'
@@ -70,6 +71,7 @@ spec_devices() {
 t "devices are made, and a tmpfs has its size" spec_devices
 
 spec_hooks() {
+	except hook-status '^"status":"(created|running)"$'
 	hook() { echo "[{\"path\": \"/bin/sh\", \"args\": [\"sh\", \"-c\", $(json "$1")], \"env\": [\"HOOK=1\"]}]"; }
 	top="\"hooks\": {\"prestart\": $(hook "cat >$WORK/hook.prestart"), \"createRuntime\": $(hook "cat >$WORK/hook.create; env >$WORK/hook.env"),
 		\"poststart\": $(hook "cat >$WORK/hook.poststart"), \"poststop\": $(hook "cat >$WORK/hook.poststop")},
@@ -89,6 +91,7 @@ spec_hooks() {
 t "hooks run on the host with the state on their input and an environment of their own" spec_hooks
 
 spec_hook_pid() {
+	except network '^(= [01]|[01])$'
 	top="\"hooks\": {\"createRuntime\": [{\"path\": \"/bin/sh\", \"args\": [\"sh\", \"-c\", $(json "p=\$(grep -oE '\"pid\":[0-9]+' | cut -d: -f2); readlink /proc/\$p/ns/net >$WORK/net; nsenter -t \$p -n ip link add dummy7 type dummy 2>>$WORK/net; readlink /proc/self/ns/net >>$WORK/net")]}]}" \
 		in_spec 'ip -o link | grep -c dummy7'
 	is "$(sort -u "$WORK/net" | wc -l)" 2 "network namespaces"
