@@ -148,7 +148,7 @@ CGROUPS=type=cgroup,src=cgroup,dst=/sys/fs/cgroup,options=ro
 res_memory() {
 	ctr events >"$WORK/events" &
 	sleep 1
-	see run --memory-limit 33554432 --mount $CGROUPS $BB c1 sh -c 'cat /sys/fs/cgroup/memory.max; probe eat 10; probe eat 200; echo "eater $?"'
+	see run --memory-limit 33554432 --mount $CGROUPS $BB c1 sh -c 'cat /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/memory.max; probe eat 10; probe eat 200; echo "eater $?"'
 	out_has 33554432
 	out_has 'ate 10 MiB'
 	out_has 'eater 137'
@@ -161,10 +161,10 @@ res_memory() {
 t "memory over the limit is not had: 137, and an event before the exit" res_memory
 
 res_cpu() {
-	see run --cpus 0.5 --mount $CGROUPS $BB c1 sh -c 'cat /sys/fs/cgroup/cpu.max; while :; do :; done & sleep 3; kill $!; awk "/nr_throttled/ { print (\$2 > 5) }" /sys/fs/cgroup/cpu.stat'
+	see run --cpus 0.5 --mount $CGROUPS $BB c1 sh -c 'cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && cat cpu.max; while :; do :; done & sleep 3; kill $!; awk "/nr_throttled/ { print (\$2 > 5) }" cpu.stat'
 	out '50000 100000
 1'
-	see run --cpu-shares 512 --cpu-period 50000 --cpu-quota 20000 --mount $CGROUPS $BB c1 sh -c 'cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu.weight'
+	see run --cpu-shares 512 --cpu-period 50000 --cpu-quota 20000 --mount $CGROUPS $BB c1 sh -c 'cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && cat cpu.max cpu.weight'
 }
 t "--cpus is what the container's cgroup says, and it is held to it" res_cpu
 
