@@ -34,7 +34,7 @@ table() { # reads the samples
 if [ "${1-}" != inside ]; then
 	set -e
 	tools=$(tests/conform/tools.sh)
-	images=$(tests/conform/image.sh)
+	images=$(tests/conform/image.sh busybox)
 	tests/conform/raw.sh
 	export SPORE_CONFORM_RUNTIMES=${SPORE_CONFORM_RUNTIMES-runc spore}
 	mkdir -p build/bench

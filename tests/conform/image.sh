@@ -1,10 +1,10 @@
 #!/bin/bash
-# image.sh - prints the folder with the images of the suite, made first if need be:
+# image.sh busybox|debian - prints the folder with an image of the suite, made first if need be:
 #
-#   conform-images-HASH/busybox.tar   an OCI layout by umoci: docker.io/library/busybox:latest, two layers, the
+#   conform-busybox-HASH/busybox.tar  an OCI layout by umoci: docker.io/library/busybox:latest, two layers, the
 #                                     upper one hides files of the lower; and :user, with another configuration
-#   conform-images-HASH/debian.tar    docker.io/library/debian:latest: a debootstrap with python, one plain layer
-#   conform-images-HASH/root          the files of busybox:latest, for bundles without containerd
+#   conform-debian-HASH/debian.tar    docker.io/library/debian:latest: a debootstrap with python, one plain layer
+#   conform-busybox-HASH/root         the files of busybox:latest, for bundles without containerd
 #
 # Needs root, as debootstrap and umoci do. About a minute; HASH covers what is read here.
 set -euE -o pipefail
@@ -87,8 +87,7 @@ busybox_image() { # INTO
 
 mirror() {
 	# shellcheck disable=SC2016
-	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' 2>/dev/null
-	echo http://deb.debian.org/debian
+	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm'
 }
 
 # A package with a script, a configuration file and a dependency that is there.
@@ -159,20 +158,28 @@ debian_image() { # INTO
 
 # -----------------------------------------------------------------------------------------------------
 
-images=$cache/conform-images-$(cat "$here"/image.sh "$here"/probe.c "$here"/fsx.c | sha256sum | head -c 12)
-if [ ! -e "$images" ]; then
+# Builds into a scratch folder and renames, so a folder that exists is complete.
+made() { # NAME COMMAND
+	local hash folder
+	hash=$(cat "$here"/image.sh "$here"/probe.c "$here"/fsx.c | sha256sum | head -c 12)
+	folder=$cache/conform-$1-$hash
+	echo "$folder"
+	[ ! -e "$folder" ] || return 0
 	mkdir -p "$cache"
 	exec 9>"$cache/conform.lock"
 	flock 9
-fi
-if [ ! -e "$images" ]; then
+	[ ! -e "$folder" ] || return 0
 	[ "$(id -u)" = 0 ] || fail "not root, which umoci and debootstrap want to be"
-	echo "conform: making the images, once" >&2
-	scratch=$(mktemp -d "$cache/conform-images.XXXXXX")
+	echo "conform: making the image of $1, once" >&2
+	scratch=$(mktemp -d "$cache/conform-image.XXXXXX")
 	trap 'rm -rf "$scratch"' EXIT
-	busybox_image "$scratch" 9>&-
-	debian_image "$scratch" 9>&-
+	"$2" "$scratch" >&2 9>&-
 	chmod 755 "$scratch"
-	mv -T "$scratch" "$images"
-fi
-echo "$images"
+	mv -T "$scratch" "$folder"
+}
+
+case ${1-busybox} in
+busybox) made busybox busybox_image ;;
+debian) made debian debian_image ;;
+*) fail "image.sh: no image of $1" ;;
+esac

@@ -8,9 +8,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools=$(tests/conform/tools.sh)
-images=$(tests/conform/image.sh)
+images=$(tests/conform/image.sh busybox)
+! (echo tests/conform/cases/debian.sh && cat tests/conform/cases/debian.sh) | grep -qE "${1-}" ||
+	SPORE_CONFORM_DEBIAN=$(tests/conform/image.sh debian)
+export SPORE_CONFORM_DEBIAN
 tests/conform/raw.sh
 
-export SPORE_CONFORM_RUNTIMES=${SPORE_CONFORM_RUNTIMES-runc runc}
+export SPORE_CONFORM_RUNTIMES=${SPORE_CONFORM_RUNTIMES-runc spore}
 exec tests/rig/run ${SPORE_CONFORM_RIG---steady} --mem 6144 --timeout "${SPORE_CONFORM_TIMEOUT-2400}" -- \
 	tests/conform/inside.sh "$tools" "$images" "$@"
