@@ -65,6 +65,7 @@ static void create_fail(struct shim_create *op, enum ttrpc_code code, const char
 	struct shim *s = c->shim;
 	struct ttrpc_call *call = op->call;
 
+	process_forget(&c->init.run); /* it was never there, so it does not end */
 	create_close(op);
 	create_undo(c);
 	if (op->made_pod)

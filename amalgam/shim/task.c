@@ -80,7 +80,6 @@ TASK_RPC(task_state, Ctd__StateRequest)
 	if (!p)
 		return;
 	r.id = *p->exec_id ? p->exec_id : p->ctr->id;
-	r.exec_id = p->exec_id;
 	r.bundle = p->ctr->bundle;
 	r.pid = shim_pid(s);
 	r.status = shim_proc_status(p);
