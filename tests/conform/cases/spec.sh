@@ -147,24 +147,25 @@ CGROUPS=type=cgroup,src=cgroup,dst=/sys/fs/cgroup,options=ro
 
 res_memory() {
 	ctr events >"$WORK/events" &
+	watcher=$!
 	sleep 1
-	see run --memory-limit 33554432 --mount $CGROUPS $BB c1 sh -c 'cat /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/memory.max; probe eat 10; probe eat 200; echo "eater $?"'
+	see run --memory-limit 33554432 --mount $CGROUPS $BB c1 sh -c 'cd /sys/fs/cgroup; cd ./$(cut -d: -f3 /proc/self/cgroup) 2>/dev/null; cat memory.max; probe eat 10; probe eat 200; echo "eater $?"'
 	out_has 33554432
 	out_has 'ate 10 MiB'
 	out_has 'eater 137'
 	see run --memory-limit 33554432 $BB c2 probe eat 200
 	status 137
 	sleep 1
-	kill %1
+	kill $watcher
 	grep -oE '/tasks/(oom|exit) |"exit_status":[0-9]*' "$WORK/events" | uniq
 }
 t "memory over the limit is not had: 137, and an event before the exit" res_memory
 
 res_cpu() {
-	see run --cpus 0.5 --mount $CGROUPS $BB c1 sh -c 'cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && cat cpu.max; while :; do :; done & sleep 3; kill $!; awk "/nr_throttled/ { print (\$2 > 5) }" cpu.stat'
+	see run --cpus 0.5 --mount $CGROUPS $BB c1 sh -c 'cd /sys/fs/cgroup; cd ./$(cut -d: -f3 /proc/self/cgroup) 2>/dev/null; cat cpu.max; while :; do :; done & sleep 3; kill $!; awk "/nr_throttled/ { print (\$2 > 5) }" cpu.stat'
 	out '50000 100000
 1'
-	see run --cpu-shares 512 --cpu-period 50000 --cpu-quota 20000 --mount $CGROUPS $BB c1 sh -c 'cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && cat cpu.max cpu.weight'
+	see run --cpu-shares 512 --cpu-period 50000 --cpu-quota 20000 --mount $CGROUPS $BB c1 sh -c 'cd /sys/fs/cgroup; cd ./$(cut -d: -f3 /proc/self/cgroup) 2>/dev/null; cat cpu.max cpu.weight'
 }
 t "--cpus is what the container's cgroup says, and it is held to it" res_cpu
 
