@@ -59,6 +59,7 @@ static int fsv_reply_xattr(struct fsv_call *q, size_t n)
 
 int fsv_do_getxattr(struct fsv_call *q)
 {
+	const struct fuse_getxattr_in *in = q->arg;
 	ssize_t n;
 	int r = fsv_check_xattr(q);
 
@@ -66,7 +67,9 @@ int fsv_do_getxattr(struct fsv_call *q)
 		return r;
 	if (!q->node)
 		return -ENODATA;
-	n = getxattr(fsv_path_of(q->node->fd).s, q->name, q->scratch, sizeof q->scratch);
+	/* The host's kernel clears as much as we ask for: ask for no more than the guest. */
+	n = getxattr(fsv_path_of(q->node->fd).s, q->name, q->scratch,
+		     in->size ? MIN(in->size, sizeof q->scratch) : 0);
 	return n < 0 ? -errno : fsv_reply_xattr(q, (size_t)n);
 }
 
