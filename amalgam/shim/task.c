@@ -450,7 +450,8 @@ static void task_freeze(struct shim *s, struct ttrpc_call *call, const char *id,
 	if (!c)
 		return;
 	if (c->init.status != CTD__STATUS__RUNNING || c->paused == pause) {
-		ttrpc_fail(call, TTRPC_UNKNOWN, pause ? "container not running" : "container not paused");
+		ttrpc_fail(call, TTRPC_UNKNOWN, "cannot %s", pause ? "pause a paused container" :
+								     "resume a running process");
 		return;
 	}
 	op = mem_zalloc(sizeof *op);

@@ -12,7 +12,9 @@ TEST(config_text_is_read_as_a_file_would_be)
 	struct config c;
 	struct err e = { 0 };
 
-	CHECK_EQ(tconf_parse(&c, "[hypervisor.spore]\ndefault_memory = 256\nenable_annotations = [\"a\", \"b.*\"]\n"
+	CHECK_EQ(tconf_parse(&c,
+			     "[hypervisor.spore]\ndefault_memory = 256\n"
+			     "enable_annotations = [\"a\", \"b.*\"]\n"
 			     "[factory]\nenable_template = false\n", &e), 0);
 	CHECK_EQ(c.default_memory, 256);
 	CHECK_EQ(c.default_vcpus, 1);
@@ -20,7 +22,8 @@ TEST(config_text_is_read_as_a_file_would_be)
 	CHECK_STR(c.enable_annotations, "a\nb.*\n");
 	config_fini(&c);
 	CHECK_EQ(tconf_parse(&c, "[hypervisor.spore]\nmemory = 1\n", &e), -EINVAL);
-	CHECK_STR(e.msg, "line 2: unknown key \"hypervisor.spore.memory\"; remove it or mend its spelling");
+	CHECK_STR(e.msg,
+		  "line 2: unknown key \"hypervisor.spore.memory\"; remove it or mend its spelling");
 	CHECK_EQ(tconf_parse(&c, "[hypervisor.spore]\nenable_annotations = \"all\"\n", &e), -EINVAL);
 }
 
@@ -29,14 +32,16 @@ TEST(config_annotations_are_refused_unless_an_expression_matches_all_of_the_name
 	struct config c;
 	struct err e = { 0 };
 
-	CHECK_EQ(tconf_parse(&c, "[hypervisor.spore]\nenable_annotations = [\"default_(memory|vcpus)\", \"kernel\"]\n",
-			     &e), 0);
+	CHECK_EQ(tconf_parse(&c,
+			     "[hypervisor.spore]\n"
+			     "enable_annotations = [\"default_(memory|vcpus)\", \"kernel\"]\n", &e), 0);
 	CHECK_EQ(config_annotate(&c, "default_memory", "512", &e), 0);
 	CHECK_EQ(c.default_memory, 512);
 	CHECK_EQ(config_annotate(&c, "default_vcpus", "4", &e), 0);
 	CHECK_EQ(c.default_vcpus, 4);
 	CHECK_EQ(config_annotate(&c, "kernel_params", "x", &e), -EPERM);
-	CHECK_STR(e.msg, "annotation kernel_params: not allowed; name it in enable_annotations of the configuration");
+	CHECK_STR(e.msg, "annotation kernel_params: not allowed; name it in enable_annotations of the "
+		  "configuration");
 	CHECK_STR(c.kernel_params, "");
 	config_fini(&c);
 }
