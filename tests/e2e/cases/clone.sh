@@ -185,7 +185,7 @@ t "what a clone writes to its memory does not reach the template" clone_private
 clone_unique() {
 	local dir i
 	# The guest's own: a source that is not below /proc would be the host's.
-	mounts='{"destination": "/tmp/id", "type": "bind", "source": "/proc/1/root/etc/machine-id", "options": ["bind", "ro"]}'
+	mounts='{"destination": "/tmp/id", "type": "bind", "source": "/proc/self/root/etc/machine-id", "options": ["bind", "ro"]}'
 	dir=$(bundle unique 'head -c 16 /dev/urandom | od -An -tx1; head -c 16 /dev/random | od -An -tx1; probe getrandom
 		cat /tmp/id /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid')
 	for i in 1 2 3; do
