@@ -149,11 +149,11 @@ res_memory() {
 	ctr events >"$WORK/events" &
 	watcher=$!
 	sleep 1
-	see run --memory-limit 33554432 --mount $CGROUPS $BB c1 sh -c 'cd /sys/fs/cgroup; cd ./$(cut -d: -f3 /proc/self/cgroup) 2>/dev/null; cat memory.max; probe eat 10; probe eat 200; echo "eater $?"'
+	see run --memory-limit 33554432 --mount $CGROUPS $BB c1 sh -c 'cd /sys/fs/cgroup; cd ./$(cut -d: -f3 /proc/self/cgroup) 2>/dev/null; cat memory.max; probe eat 10; probe eat 64; echo "eater $?"'
 	out_has 33554432
 	out_has 'ate 10 MiB'
 	out_has 'eater 137'
-	see run --memory-limit 33554432 $BB c2 probe eat 200
+	see run --memory-limit 33554432 $BB c2 probe eat 64
 	status 137
 	sleep 1
 	kill $watcher
