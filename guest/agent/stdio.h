@@ -4,7 +4,7 @@
  * section 4) or buffered (WriteStdin, ReadStdout, ReadStderr; the pipe itself is the buffer, so a
  * slow reader stops the writer). Both directions of a terminal go through the pty master.
  *
- * The end of output: the last writer has closed; or the process has ended, half a second has passed
+ * The end of output: the last writer has closed; or the process has ended, two seconds have passed
  * for those it left behind, and what was in the pipe then has been read. */
 #pragma once
 
