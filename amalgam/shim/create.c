@@ -113,14 +113,35 @@ static void create_publish(const struct shim_create *op)
 	shim_events_publish(&s->events, "/tasks/create", "containerd.events.TaskCreate", &ev.base);
 }
 
+static void create_on_taken_back(void *arg, const struct ttrpc_result *res)
+{
+	(void)res;
+	create_fail(arg, TTRPC_CANCELLED, "create was given up");
+}
+
+/* A machine that goes on must not keep what nobody wants any more; its shares are taken away after that. */
+static void create_take_back(struct shim_create *op)
+{
+	Grpc__RemoveContainerRequest ask = GRPC__REMOVE_CONTAINER_REQUEST__INIT;
+
+	ask.container_id = op->c->id;
+	ask.timeout = 10;
+	agent_ask(&op->c->shim->pod.sandbox.agent, "RemoveContainer", &ask, &grpc__empty__descriptor,
+		  AGENT_LIMIT_NS, create_on_taken_back, op);
+}
+
 static void create_on_created(void *arg, const struct ttrpc_result *res)
 {
 	struct shim_create *op = arg;
 	struct shim_container *c = op->c;
 	Ctd__CreateTaskResponse r = CTD__CREATE_TASK_RESPONSE__INIT;
 
+	if (res->code == TTRPC_OK && c->aborted && !op->made_pod) {
+		create_take_back(op);
+		return;
+	}
 	if (res->code != TTRPC_OK || c->aborted) {
-		create_fail(op, TTRPC_UNKNOWN, res->code == TTRPC_UNAVAILABLE && c->shim->pod.sandbox.gone ?
+		create_fail(op, TTRPC_UNKNOWN, res->code != TTRPC_OK && c->shim->pod.sandbox.gone ?
 						       c->shim->pod.sandbox.why : res->message);
 		return;
 	}

@@ -118,6 +118,8 @@ void shim_maybe_end(struct shim *s)
 {
 	if (s->shutdown && !s->containers)
 		timer_start(&s->loop, &s->end, clock_mono_ns() + NS_PER_MS, shim_end_now);
+	else if (!s->containers && !s->conns)
+		shim_expect_somebody(s);
 }
 
 static void shim_nobody_came(struct timer *t)

@@ -35,6 +35,11 @@ char *pod_dir_name(const char *ns, const char *id)
 	return mem_strdup(hex);
 }
 
+char *pod_owner(const char *ns, const char *id)
+{
+	return mem_printf("containerd: %s in %s", id, ns);
+}
+
 /* --- what the specification says about the host ----------------------------------------------- */
 
 static const Grpc__LinuxNamespace *pod_namespace(const Grpc__Spec *spec, const char *type)
@@ -264,7 +269,7 @@ static int pod_claim(struct shim *s, struct err *e)
 	pod->state.supervisor_start = proc_start_time(getpid());
 	pod->state.created_ns = clock_wall_ns();
 	pod->state.is_detached = false;
-	pod->state.command = mem_printf("containerd: %s in %s", s->id, s->ns);
+	pod->state.command = pod_owner(s->ns, s->id);
 	if ((r = rundir_save(pod->dir, &pod->state, e)) < 0 ||
 	    (r = pod->console_fd = rundir_open_log(pod->dir, "console.log", e)) < 0 ||
 	    (r = pod->listen_fd = rundir_listen(pod->dir, e)) < 0 ||

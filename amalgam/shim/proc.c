@@ -31,6 +31,8 @@ static void shim_proc_fini(struct shim_proc *p)
 		ttrpc_fail(w->call, TTRPC_NOT_FOUND, "process %s: not found", p->exec_id);
 		free(w);
 	}
+	if (p->deleting)
+		ttrpc_fail(take_ptr(&p->deleting), TTRPC_NOT_FOUND, "process %s: not found", p->exec_id);
 	timer_stop(&p->drain);
 	task_start_forget(p);
 	process_forget(&p->run);

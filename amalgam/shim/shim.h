@@ -158,8 +158,11 @@ INTERNAL void pod_stop(struct shim *s);
 INTERNAL void pod_limit(struct shim *s, const Grpc__LinuxResources *r);
 /* Where its cgroup is noted, for hostcg_load(); heap. */
 INTERNAL MUST_USE char *pod_cgroup_file(const char *dir);
-/* The name of a container's or pod's directory below /run/spore/sandboxes, heap. */
+/* The name of a container's or pod's directory below /run/spore/sandboxes, heap. Dots in namespace and id
+ * may give two of them one name: */
 INTERNAL MUST_USE char *pod_dir_name(const char *ns, const char *id);
+/* what its state says is run there tells whose it is; heap. */
+INTERNAL MUST_USE char *pod_owner(const char *ns, const char *id);
 
 /* --- the daemon (daemon.c) -------------------------------------------------------------------------- */
 

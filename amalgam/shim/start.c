@@ -180,10 +180,14 @@ static pid_t shim_delete_pod(const struct shim_flags *f, const char *socket)
 {
 	AUTO_FREE char *name = pod_dir_name(f->ns, f->id);
 	AUTO_FREE char *dir = rundir_path(name);
+	AUTO_FREE char *owner = pod_owner(f->ns, f->id);
 	struct rundir_state st;
 
-	if (rundir_load(name, &st, NULL) < 0) {
-		unlink(socket);
+	unlink(socket);
+	if (rundir_load(name, &st, NULL) < 0)
+		return 0;
+	if (strcmp(st.command, owner)) { /* another sandbox that has the name */
+		rundir_state_fini(&st);
 		return 0;
 	}
 	shim_kill(st.supervisor, st.supervisor_start);
@@ -191,7 +195,6 @@ static pid_t shim_delete_pod(const struct shim_flags *f, const char *socket)
 	shim_remove_cgroup(dir);
 	rundir_release(dir);
 	rundir_state_fini(&st);
-	unlink(socket);
 	return st.vmm;
 }
 
@@ -234,6 +237,23 @@ static int shim_print(const ProtobufCMessage *m)
 	return fd_write_full(1, p, n) < 0;
 }
 
+/* The address that `start` left in the bundle, which it may have been told; else the usual one. */
+static int shim_find_address(const struct shim_flags *f, const char *bundle, const char *group,
+			     char socket[ADDRESS_MAX], struct err *e)
+{
+	AUTO_FREE char *file = mem_printf("%s/address", bundle);
+	AUTO_BUF struct buf b = { 0 };
+	const char *text;
+
+	if (path_read(file, ADDRESS_MAX, &b, NULL) < 0)
+		return address_make(socket, NULL, f->address, f->ns, group, e);
+	text = buf_cstr(&b);
+	if (!str_starts(text, "unix:///") || strlen(text + strlen("unix://")) >= ADDRESS_MAX)
+		return address_make(socket, NULL, f->address, f->ns, group, e);
+	snprintf(socket, ADDRESS_MAX, "%s", text + strlen("unix://"));
+	return 0;
+}
+
 static int shim_delete(const struct shim_flags *f)
 {
 	const char *bundle = *f->bundle ? f->bundle : ".";
@@ -244,7 +264,7 @@ static int shim_delete(const struct shim_flags *f)
 	char socket[ADDRESS_MAX];
 	struct err e = { 0 };
 
-	if (address_make(socket, NULL, f->address, f->ns, group, &e) < 0)
+	if (shim_find_address(f, bundle, group, socket, &e) < 0)
 		return shim_complain(&e);
 	if (strcmp(group, f->id))
 		shim_delete_member(f, socket);

@@ -38,6 +38,12 @@ static void task_fail_with(struct ttrpc_call *call, const struct ttrpc_result *r
 	ttrpc_fail(call, res->code, "%s", res->message);
 }
 
+/* There is no answer, since there is no guest any more. */
+static bool task_lost_guest(const struct ttrpc_result *res)
+{
+	return res->code == TTRPC_UNAVAILABLE || res->code == TTRPC_CANCELLED;
+}
+
 /* The agent's answer is the answer. */
 static void task_relay(void *arg, const struct ttrpc_result *res)
 {
@@ -178,12 +184,19 @@ TASK_RPC(task_stats, Ctd__StatsRequest)
 struct task_start {
 	struct ttrpc_call *call;
 	struct shim_proc *p;
+	bool asked; /* the guest, whose answer is the end of this */
 };
 
 void task_start_forget(struct shim_proc *p)
 {
-	if (p->starting)
-		p->starting->p = NULL;
+	struct task_start *op = take_ptr(&p->starting);
+
+	if (op && op->asked) {
+		op->p = NULL;
+	} else if (op) { /* it waited for a logger, of which nobody will hear */
+		ttrpc_fail(op->call, TTRPC_NOT_FOUND, "process: not found");
+		free(op);
+	}
 }
 
 static void task_poststart(struct shim_container *c)
@@ -226,15 +239,19 @@ static void task_on_started(void *arg, const struct ttrpc_result *res)
 	s = p->ctr->shim;
 	/* A program that the guest's kernel would not execute has started and ended all the same, as far as
 	 * clients can tell: they do not clean up after a Start that fails. */
-	if (res->code != TTRPC_OK && !*p->exec_id && s->pod.status == POD_UP)
+	if (res->code != TTRPC_OK && !*p->exec_id && !task_lost_guest(res))
 		log_warn("not executed", KV("id", p->ctr->id), KV("reason", res->message));
 	else if (res->code != TTRPC_OK) {
+		bool over = p->exited_ns; /* of a machine that ended meanwhile */
+
 		p->starting = NULL;
 		p->exited_ns = 0;
 		ttrpc_fail(op.call, TTRPC_UNKNOWN, "%s", res->message);
 		/* An exec that could not be started is over, and was never heard of. */
 		if (*p->exec_id)
 			task_forget_exec(p);
+		else if (over)
+			shim_proc_exited(p, p->code);
 		return;
 	}
 	if (!*p->exec_id)
@@ -251,7 +268,7 @@ static struct task_start *task_start_new(struct shim_proc *p, struct ttrpc_call 
 {
 	struct task_start *op = mem_zalloc(sizeof *op);
 
-	*op = (struct task_start){ call, p };
+	*op = (struct task_start){ .call = call, .p = p };
 	p->starting = op;
 	return op;
 }
@@ -259,10 +276,12 @@ static struct task_start *task_start_new(struct shim_proc *p, struct ttrpc_call 
 static void task_start_init(struct shim_proc *p, struct ttrpc_call *call)
 {
 	Grpc__StartContainerRequest ask = GRPC__START_CONTAINER_REQUEST__INIT;
+	struct task_start *op = task_start_new(p, call);
 
+	op->asked = true;
 	ask.container_id = p->ctr->id;
 	agent_ask(task_agent(p->ctr->shim), "StartContainer", &ask, &grpc__empty__descriptor,
-		  AGENT_LIMIT_NS, task_on_started, task_start_new(p, call));
+		  AGENT_LIMIT_NS, task_on_started, op);
 }
 
 static void task_exec_ready(void *arg, const struct err *why)
@@ -283,6 +302,7 @@ static void task_exec_ready(void *arg, const struct err *why)
 	ask.stdin_port = p->run.ports[0];
 	ask.stdout_port = p->run.ports[1];
 	ask.stderr_port = p->run.ports[2];
+	op->asked = true;
 	agent_ask(task_agent(p->ctr->shim), "ExecProcess", &ask, &grpc__empty__descriptor,
 		  AGENT_LIMIT_NS, task_on_started, op);
 }
@@ -369,7 +389,7 @@ static void task_on_killed(void *arg, const struct ttrpc_result *res)
 
 	if (res->code == TTRPC_OK)
 		task_reply_empty(call);
-	else if (res->code == TTRPC_NOT_FOUND || res->code == TTRPC_UNAVAILABLE)
+	else if (res->code == TTRPC_NOT_FOUND || task_lost_guest(res))
 		ttrpc_fail(call, TTRPC_NOT_FOUND, "process already finished: not found");
 	else
 		task_fail_with(call, res);
@@ -395,7 +415,8 @@ TASK_RPC(task_kill, Ctd__KillRequest)
 		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION, "process not created: failed precondition");
 		return;
 	}
-	if (p->ctr->paused && rq->signal == SIGKILL)
+	/* The agent thaws a container that it kills, not one of whose execs it kills one. */
+	if (!*p->exec_id && p->ctr->paused && rq->signal == SIGKILL)
 		p->ctr->paused = false;
 	ask.container_id = p->ctr->id;
 	ask.exec_id = p->exec_id;
@@ -512,7 +533,9 @@ TASK_RPC(task_update, Ctd__UpdateTaskRequest)
 		ttrpc_fail_err(call, &e);
 		return;
 	}
-	pod_limit(s, ask.resources);
+	/* What a member of a pod is held to is the guest's business: the machine is all of theirs. */
+	if (!strcmp(c->id, s->id))
+		pod_limit(s, ask.resources);
 	ask.container_id = c->id;
 	agent_ask(task_agent(s), "UpdateContainer", &ask, &grpc__empty__descriptor, AGENT_LIMIT_NS,
 		  task_relay, call);
@@ -625,7 +648,7 @@ static void task_on_removed(void *arg, const struct ttrpc_result *res)
 {
 	struct shim_proc *p = arg;
 
-	if (res->code != TTRPC_OK && res->code != TTRPC_NOT_FOUND && res->code != TTRPC_UNAVAILABLE)
+	if (res->code != TTRPC_OK && res->code != TTRPC_NOT_FOUND && !task_lost_guest(res))
 		log_warn("the guest could not remove the container", KV("id", p->ctr->id),
 			 KV("reason", res->message));
 	p->ctr->in_guest = false;
