@@ -8,8 +8,8 @@ done
 echo "logger of $CONTAINER_ID in $CONTAINER_NAMESPACE" >"$file"
 env | grep -vE '^(PWD|SHLVL|_|OLDPWD|CONTAINER_ID|CONTAINER_NAMESPACE)=' >>"$file"
 exec 5>&-
-cat <&4 >"$file.err" &
-cat <&3 >>"$file"
+# Line by line: a shim may end its logger as soon as the container has ended.
+while read -r line; do echo "err: $line"; done <&4 >>"$file" &
+while read -r line; do echo "$line"; done <&3 >>"$file"
 wait
-sed 's/^/err: /' "$file.err" >>"$file"
 echo end >>"$file"

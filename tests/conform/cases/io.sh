@@ -87,7 +87,8 @@ io_logger() {
 	see run --log-uri "binary://$WORK/bin/logger.sh?file=$WORK/logged" $BB c1 sh -c 'echo to the logger; echo errors >&2'
 	status 0
 	await grep -q 'err: errors' "$WORK/logged"
-	see grep -v "^end$" "$WORK/logged"
+	await grep -q '^to the logger' "$WORK/logged"
+	see sh -c "grep -v '^end$' $WORK/logged | sort"
 	out_has 'logger of c1 in default'
 	out_has 'to the logger'
 	out_has 'err: errors'
