@@ -116,7 +116,7 @@ static int vmm_do_share_add(struct vmm *m, const struct ctl_request *rq, int *fd
 
 	if (!m->files)
 		return err_set(e, -ENOTSUP, "this machine was made without threads that serve files");
-	if ((r = slots_wake(&m->slots, CTL_SLOT_SHARE, e)) < 0)
+	if ((r = slots_wake(&m->slots, CTL_SLOT_SHARE, fpool_bell(m->files), e)) < 0)
 		return r;
 	return vfs_share_add(m->share, rq->name, take_fd(&fds[0]), flags, e);
 }

@@ -67,7 +67,7 @@ static int bytes(char **a)
 
 static int xattr(char **a)
 {
-	static const char *const names[] = { "user.colour", "trusted.colour", "security.colour" };
+	static const char *const names[] = { "user.colour", "trusted.colour" };
 	char value[64], list[512];
 
 	for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {

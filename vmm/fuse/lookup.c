@@ -4,7 +4,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-/* How long the guest may believe us, in seconds. */
+/* How long the guest may believe us, in seconds. Names of a share that others change are asked for each
+ * time: with the answer come the file's size and times, so who opens a file sees what was written before. */
 #define FSV_PRIVATE_S 86400u
 #define FSV_SHARED_S  1u
 
@@ -36,7 +37,8 @@ int fsv_enter(struct fsv_call *q, const struct fnode *parent, int fd, struct fus
 	if (r < 0)
 		return r;
 	out->nodeid = n->id;
-	out->entry_valid = out->attr_valid = fsv_attr_seconds(n);
+	out->entry_valid = n->flags & FSV_PRIVATE ? FSV_PRIVATE_S : 0;
+	out->attr_valid = fsv_attr_seconds(n);
 	fsv_fill_attr(n, &st, &out->attr);
 	if (keep)
 		q->other = n;

@@ -15,8 +15,10 @@
  *
  * enter() must use system calls that act on one thread: libc's setresuid() and the like act on all.
  *
- * A thread that takes a job and leaves nobody idle behind first makes a sibling, up to FPOOL_MAX: so a
- * job that waits for the disk delays no other one. Threads stay.
+ * Idle threads listen to one eventfd, the bell, of which each write wakes one of them: a guest's
+ * notification can be routed to it without anybody in between (slots.h, slots_wake()). Whoever wakes and
+ * leaves nobody idle behind first makes a sibling, up to FPOOL_MAX: so a call that waits for the disk delays
+ * no other one. Threads stay.
  *
  * System calls of a file thread, for its filter (all paths are one component, or a number; never "..";
  * FD is a descriptor or AT_FDCWD):
@@ -34,7 +36,7 @@
  *   setfsuid, setfsgid, capset (itself; only CAP_FSETID goes and comes back)
  *   threads             clone with CLONE_THREAD, mmap and mprotect without PROT_EXEC, munmap,
  *                       rt_sigprocmask, futex, clock_gettime where there is no vDSO, exit
- *   guest and log       ioctl(KVM_SIGNAL_MSI), write, rt_sigreturn */
+ *   guest, bell and log ioctl(KVM_SIGNAL_MSI), epoll_pwait, write, rt_sigreturn */
 #pragma once
 
 #include "amalgam/base/err.h"
@@ -43,16 +45,15 @@
 
 struct fpool;
 
-/* Embedded in what has work to do. The owner keeps it until run() was called for the last submit. */
-struct fpool_job {
-	void (*run)(struct fpool_job *j); /* on a file thread; may submit j again */
-	struct fpool_job *next;           /* pool.c's */
-};
-
 /* Make the first file thread and wait for its enter(); NULL and e set when that fails, with the thread
  * gone. enter() may be NULL: threads like the caller's. */
 INTERNAL MUST_USE struct fpool *fpool_start(int (*enter)(struct err *e), struct err *e);
-/* Queue a job that is not queued. Any thread, also with locks held: nothing is waited for. */
-INTERNAL void fpool_submit(struct fpool *p, struct fpool_job *j);
-/* Let queued jobs finish, then end and join all threads. Free p. */
+/* From now on whoever is woken by the bell calls work(arg, i), i < FPOOL_MAX the number of the thread. It
+ * looks for all there is to do: several rings may wake one thread. Once, and before the first ring. */
+INTERNAL void fpool_set_work(struct fpool *p, void (*work)(void *arg, unsigned i), void *arg);
+/* The bell, to be written to by others, as eventfd(2) says; the pool's. */
+INTERNAL int fpool_bell(const struct fpool *p);
+/* Ring it. Any thread, also with locks held: nothing is waited for. */
+INTERNAL void fpool_ring(struct fpool *p);
+/* End and join all threads, once their work() has returned. Free p. */
 INTERNAL void fpool_stop(struct fpool *p);

@@ -17,8 +17,9 @@
  *                        socket can be made, shown and removed; it is never opened
  *   new files            belong to the caller whom the request names (setfsuid(2)); the rest is done as root
  *   caching              a private share may be cached for a day, names that do not exist included; of the
- *                        others names and attributes for a second, data until the next open (close-to-open)
- *                        or a change of size or time that is noticed. The root directory for no time
+ *                        others names for no time, attributes of what is open for a second, data until the
+ *                        next open (close-to-open) or a change of size or time that is noticed. The root
+ *                        directory for no time
  *   set-user-ID          is dropped by writes, as the guest asks (HANDLE_KILLPRIV_V2)
  *   extended attributes  user.* and security.capability; no others are shown or changed, and not user.overlay.*
  *   not there            locks, ioctl, poll, bmap, syncfs (sync(2) of a guest does not reach the host's

@@ -143,6 +143,7 @@ static const struct jail_call jail_file_calls[] = {
 	{ SYS_fchmodat, JAIL_ANY },
 	{ SYS_set_robust_list, JAIL_ANY },
 	{ SYS_utimensat, JAIL_ANY },
+	{ SYS_epoll_pwait, JAIL_ANY },
 	{ SYS_fallocate, JAIL_ANY },
 	{ SYS_preadv, JAIL_ANY },
 	{ SYS_renameat2, JAIL_ANY },

@@ -1,13 +1,13 @@
 /* Threads and what they share.
  *
- *   loop thread   kick -> give a drain to the pool; without a pool, drain here
- *   file thread   drain: pop -> serve -> push and pop the next one ... -> look again a little -> rearm
+ *   file thread   the guest's kick wakes it -> pop -> serve -> push and pop the next one ... -> look again a
+ *                 little -> rearm -> sleep
+ *   loop thread   after a restore, a resume: ring the bell; without file threads, drain here
  *   vCPU thread   reset -> epoch++, wait for in_flight == 0
  *
- * A drain is one turn of one file thread at both queues, with the buffers for a request. There are as many
- * as file threads. Two locks: the slot lock (vdev_lock) covers the queues, `epoch` and which drains are
- * taken; v->lock covers the counters. They nest only as slot lock, then v->lock; no host file is touched
- * under either.
+ * A drain is one turn of one file thread at both queues, with buffers of its own for a request. Two locks:
+ * the slot lock (vdev_lock) covers the queues and `epoch`; v->lock covers the counters. They nest only as
+ * slot lock, then v->lock; no host file is touched under either.
  *
  * (inv 1) The queues are armed, or a drain is about to look at them: whoever pops what leads to a host call
  *         arms them first, unless another drain is looking; whoever stops looking arms them and looks once
@@ -40,13 +40,6 @@ enum vfs_queue { VFS_HIPRIO, VFS_REQUEST, VFS_QUEUES };
 #define VFS_LUCK_MAX  8
 #define VFS_LOOK_TRY  32u /* without luck, one turn in so many is a look all the same */
 
-struct vfs_drain {
-	struct fpool_job job;
-	struct vfs *v;
-	struct fsv_call *call;
-	bool taken; /* slot lock */
-};
-
 struct vfs {
 	struct vdev dev;
 	struct fpool *pool;
@@ -57,8 +50,9 @@ struct vfs {
 	struct fsv *server;
 	uint32_t minor, flags;
 
+	struct fsv_call *call[FPOOL_MAX]; /* by number of the file thread */
+
 	/* Slot lock: */
-	struct vfs_drain drain[FPOOL_MAX];
 	uint32_t epoch;   /* counts resets: an answer to a request of an older one is dropped */
 	unsigned looking; /* drains that look at the queues again and again */
 	int luck;         /* of looking: 0 = none */
@@ -68,10 +62,8 @@ struct vfs {
 	pthread_mutex_t lock;
 	pthread_cond_t calm; /* one of the two below became 0 */
 	unsigned in_flight;  /* requests whose host calls may touch guest memory */
-	unsigned draining;   /* drains that were given to the pool and did not end */
+	unsigned draining;   /* file threads that look at the queues, or serve */
 };
-
-static void vfs_drain(struct fpool_job *j);
 
 static struct vfs *vfs_of(struct vdev *d)
 {
@@ -85,7 +77,7 @@ static void vfs_need_server(struct vfs *v)
 		return;
 	v->server = fsv_new();
 	for (unsigned i = 0; i < (v->pool ? FPOOL_MAX : 1); i++)
-		v->drain[i] = (struct vfs_drain){ .job.run = vfs_drain, .v = v, .call = fsv_call_new() };
+		v->call[i] = fsv_call_new();
 	if (fsv_set_session(v->server, v->minor, v->flags) < 0)
 		ASSERT(!"a session that was looked at");
 }
@@ -139,24 +131,10 @@ static bool vfs_rearm(struct vfs *v)
 	return more;
 }
 
-/* Give a drain to the pool, if one is left. */
-static void vfs_call(struct vfs *v)
-{
-	for (unsigned i = 0; i < FPOOL_MAX; i++) {
-		struct vfs_drain *d = &v->drain[i];
-		if (d->taken)
-			continue;
-		d->taken = true;
-		vfs_count(v, &v->draining, 1);
-		fpool_submit(v->pool, &d->job);
-		return;
-	}
-}
-
 /* The next request: from the request queue, or, when that is empty, the other one. Its index in *q. */
-static bool vfs_pop(struct vfs *v, struct vfs_drain *d, unsigned *q)
+static bool vfs_pop(struct vfs *v, struct fsv_call *call, unsigned *q)
 {
-	struct vq_chain *c = fsv_call_chain(d->call);
+	struct vq_chain *c = fsv_call_chain(call);
 	int n = 0;
 
 	for (unsigned i = VFS_QUEUES; i-- > 0 && n == 0 && vfs_may_serve(v);) {
@@ -168,35 +146,35 @@ static bool vfs_pop(struct vfs *v, struct vfs_drain *d, unsigned *q)
 	if (n <= 0)
 		return false;
 	if (!v->looking && vfs_rearm(v) && v->pool)
-		vfs_call(v);
+		fpool_ring(v->pool);
 	vfs_count(v, &v->in_flight, 1);
 	return true;
 }
 
-static void vfs_push(struct vfs *v, const struct vfs_drain *d, unsigned q, uint32_t written, uint32_t epoch)
+static void vfs_push(struct vfs *v, struct fsv_call *call, unsigned q, uint32_t written, uint32_t epoch)
 {
 	if (epoch != v->epoch)
 		return;
-	if (vq_push(&v->dev.q[q], fsv_call_chain(d->call)->head, written) < 0)
+	if (vq_push(&v->dev.q[q], fsv_call_chain(call)->head, written) < 0)
 		vdev_broken(&v->dev, "bad used ring");
 	else
 		vdev_signal(&v->dev, q);
 }
 
 /* Serve what there is. File threads give the lock away while a request is served. */
-static unsigned vfs_serve_all(struct vfs *v, struct vfs_drain *d)
+static unsigned vfs_serve_all(struct vfs *v, struct fsv_call *call)
 {
 	unsigned served = 0, q;
 
-	while (vfs_pop(v, d, &q)) {
+	while (vfs_pop(v, call, &q)) {
 		uint32_t epoch = v->epoch, written;
 		if (v->pool)
 			vdev_unlock(&v->dev);
-		written = fsv_serve(v->server, d->call);
+		written = fsv_serve(v->server, call);
 		vfs_count(v, &v->in_flight, -1);
 		if (v->pool)
 			vdev_lock(&v->dev);
-		vfs_push(v, d, q, written, epoch);
+		vfs_push(v, call, q, written, epoch);
 		served++;
 	}
 	return served;
@@ -228,19 +206,20 @@ static bool vfs_look(struct vfs *v)
 
 /* --- file threads ----------------------------------------------------------------------------- */
 
-static void vfs_drain(struct fpool_job *j)
+static void vfs_drain(void *arg, unsigned i)
 {
-	struct vfs_drain *d = container_of(j, struct vfs_drain, job);
-	struct vfs *v = d->v;
+	struct vfs *v = arg;
 	unsigned served;
 
 	vdev_lock(&v->dev);
-	do
-		served = vfs_serve_all(v, d);
-	while ((served && vfs_shall_look(v) && vfs_look(v)) || vfs_rearm(v));
-	d->taken = false;
+	if (vfs_may_serve(v)) {
+		vfs_count(v, &v->draining, 1);
+		do
+			served = vfs_serve_all(v, v->call[i]);
+		while ((served && vfs_shall_look(v) && vfs_look(v)) || vfs_rearm(v));
+		vfs_count(v, &v->draining, -1);
+	}
 	vdev_unlock(&v->dev);
-	vfs_count(v, &v->draining, -1); /* the last look at v */
 }
 
 /* --- vdev_ops --------------------------------------------------------------------------------- */
@@ -265,8 +244,8 @@ static int vfs_kick(struct vdev *d, unsigned q)
 		vfs_need_server(v);
 	}
 	if (v->pool && (vfs_backlog(v) || (!v->looking && vfs_rearm(v))))
-		vfs_call(v);
-	while (!v->pool && (vfs_serve_all(v, &v->drain[0]) || vfs_rearm(v)))
+		fpool_ring(v->pool);
+	while (!v->pool && (vfs_serve_all(v, v->call[0]) || vfs_rearm(v)))
 		;
 	return 0;
 }
@@ -328,10 +307,10 @@ static void vfs_destroy(struct vdev *d)
 {
 	struct vfs *v = vfs_of(d);
 
-	while (!vfs_wait_calm(v, &v->draining, VFS_QUIESCE_MS))
-		; /* the host is slow; the pool's threads have our buffers */
+	if (v->pool)
+		fpool_stop(v->pool); /* as long as the host takes: the threads have our buffers */
 	for (unsigned i = 0; i < FPOOL_MAX; i++)
-		fsv_call_free(v->drain[i].call);
+		fsv_call_free(v->call[i]);
 	if (v->server)
 		fsv_free(v->server);
 	pthread_mutex_destroy(&v->lock);
@@ -364,8 +343,10 @@ struct vdev *vfs_new(struct loop *loop, const struct gmem *mem, struct fpool *po
 	v->pool = pool;
 	memcpy(v->config.tag, VFS_TAG, strlen(VFS_TAG));
 	v->config.num_request_queues = 1;
-	if (pool)
+	if (pool) {
 		vfs_need_server(v);
+		fpool_set_work(pool, vfs_drain, v);
+	}
 	pthread_mutex_init(&v->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

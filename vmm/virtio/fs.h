@@ -24,7 +24,8 @@
 #define VFS_SHARE_READONLY 1u /* every change is EROFS, said by us and not only by the host's mount */
 #define VFS_SHARE_PRIVATE  2u /* nobody but this guest changes it: the guest may cache for long */
 
-/* Never NULL. slots_attach() takes it. pool: borrowed, must outlive the device; NULL = no file service. */
+/* Never NULL. slots_attach() takes it. pool: the device's from here on; NULL = no file service. Its bell
+ * (fpool_bell()) is where the guest's kicks are best routed to. */
 INTERNAL MUST_USE struct vdev *vfs_new(struct loop *loop, const struct gmem *mem, struct fpool *pool);
 
 /* Show the directory or regular file behind root_fd (O_PATH or open for reading) as `name` in the root.

@@ -66,19 +66,24 @@ static void slots_unwatch(struct slot *sl)
 {
 	if (sl->kick_fd < 0)
 		return;
-	watch_stop(&sl->kick);
 	slots_route(sl, false);
-	close(take_fd(&sl->kick_fd));
+	if (!sl->kick_is_devices) {
+		watch_stop(&sl->kick);
+		close(sl->kick_fd);
+	}
+	sl->kick_fd = -1;
 }
 
-static int slots_watch(struct slot *sl, struct err *e)
+static int slots_watch(struct slot *sl, int fd, struct err *e)
 {
-	int r;
+	int r = 0;
 
-	sl->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	sl->kick_is_devices = fd >= 0;
+	sl->kick_fd = fd >= 0 ? fd : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (sl->kick_fd < 0)
 		return err_set(e, -errno, "eventfd: %m");
-	r = watch_start(sl->all->loop, &sl->kick, sl->kick_fd, EPOLLIN, slots_kicked);
+	if (fd < 0)
+		r = watch_start(sl->all->loop, &sl->kick, sl->kick_fd, EPOLLIN, slots_kicked);
 	if (r < 0)
 		return err_set(e, r, "watch a slot's queues: %s", strerror(-r));
 	r = slots_route(sl, true);
@@ -105,14 +110,14 @@ int slots_attach_asleep(struct slots *s, unsigned i, struct vdev *d, struct err 
 	return 0;
 }
 
-int slots_wake(struct slots *s, unsigned i, struct err *e)
+int slots_wake(struct slots *s, unsigned i, int fd, struct err *e)
 {
 	struct slot *sl = &s->slot[i];
 	int r;
 
 	if (sl->kick_fd >= 0)
 		return 0;
-	if ((r = slots_watch(sl, e)) < 0) {
+	if ((r = slots_watch(sl, fd, e)) < 0) {
 		slots_unwatch(sl);
 		return r;
 	}
@@ -124,7 +129,7 @@ int slots_attach(struct slots *s, unsigned i, struct vdev *d, struct err *e)
 {
 	int r = slots_attach_asleep(s, i, d, e);
 
-	if (r == 0 && (r = slots_wake(s, i, e)) < 0) {
+	if (r == 0 && (r = slots_wake(s, i, -1, e)) < 0) {
 		struct err ignored;
 		slots_detach(s, i, &ignored);
 	}

@@ -30,7 +30,8 @@ struct slot {
 	uint32_t dev_features_sel, drv_features_sel, queue_sel;
 	uint64_t drv_features;
 	struct vq staged[VDEV_MAX_QUEUES]; /* what the driver is writing; latched into dev->q at ready */
-	int kick_fd; /* eventfd for all queues: a wake-up looks at each. -1 when the slot is empty */
+	int kick_fd; /* eventfd for all queues: a wake-up looks at each. -1: the slot is empty or asleep */
+	bool kick_is_devices; /* and somebody else reads it */
 	struct watch kick;
 };
 
@@ -54,8 +55,10 @@ INTERNAL MUST_USE int slots_attach(struct slots *s, unsigned i, struct vdev *d, 
  * system calls. Until slots_wake() the guest's kicks come on a vCPU's thread, out of KVM_RUN, so
  * kick() must not sleep. */
 INTERNAL MUST_USE int slots_attach_asleep(struct slots *s, unsigned i, struct vdev *d, struct err *e);
-/* From here on kicks come on the loop thread, as for any other device. Nothing if they do already. */
-INTERNAL MUST_USE int slots_wake(struct slots *s, unsigned i, struct err *e);
+/* From here on the guest's kicks go to an eventfd. fd -1: one of the slot's own, and kick() is called on the
+ * loop thread, as for any other device. Else to that one, which is the device's and read by threads of the
+ * device; kick() is then called only to have it look, after a restore for one. Nothing if it is awake. */
+INTERNAL MUST_USE int slots_wake(struct slots *s, unsigned i, int fd, struct err *e);
 /* Take the device out and destroy it. The agent must have unbound the driver before: a guest that
  * still has one sees a dead device, nothing worse. -ENOENT: empty. */
 INTERNAL int slots_detach(struct slots *s, unsigned i, struct err *e);

@@ -157,7 +157,8 @@ t "what a container wrote is there when it is started again" life_again
 life_namespaces() {
 	made c1
 	made c1 other
-	ctr -n other image import --base-name docker.io/library/busybox "$IMAGES/busybox.tar" >/dev/null
+	quiet ctr -n other image import --base-name docker.io/library/busybox "$IMAGES/busybox.tar"
+	ctr -n other image ls -q | grep -qxF "$BB" || fail "not imported: $(head -c 300 "$WORK/out")"
 	quiet ctr run -d --runtime "$RT" $BB c1 sleep 1000
 	quiet ctr -n other run -d --runtime "$RT" $BB c1 sleep 1001
 	see ctr task exec --exec-id e c1 sh -c 'ps | grep -c "sleep 1000"'

@@ -31,8 +31,6 @@ static void tvfs_start(struct tvfs *t, bool pool)
 static void tvfs_end(struct tvfs *t)
 {
 	vqr_fini(&t->r);
-	if (t->pool)
-		fpool_stop(t->pool);
 }
 
 /* Put a request into slot `at` of memory and the queue; the answer's header will be at TVFS_IN + at * 8192. */

@@ -107,16 +107,38 @@ TEST(slots_asleep_have_no_eventfd_and_hear_of_kicks_all_the_same)
 	CHECK_EQ(t.slots.slot[5].kick_fd, -1);
 	tslot_write(&t, 5, 0x050, 1);
 	CHECK_EQ(t.dev.kicks[1], 1);
-	CHECK_EQ(slots_wake(&t.slots, 5, NULL), 0);
+	CHECK_EQ(slots_wake(&t.slots, 5, -1, NULL), 0);
 	CHECK_EQ(t.n, 1);
 	CHECK_EQ(t.io[0].gpa, 0xd0005050);
 	CHECK(t.io[0].assign);
 	CHECK_EQ(t.dev.kicks[0], 1); /* what was kicked meanwhile */
-	CHECK_EQ(slots_wake(&t.slots, 5, NULL), 0);
+	CHECK_EQ(slots_wake(&t.slots, 5, -1, NULL), 0);
 	CHECK_EQ(t.n, 1);
 	CHECK_EQ(slots_detach(&t.slots, 5, NULL), 0);
 	CHECK_EQ(t.n, 2);
 	CHECK(!t.io[1].assign);
+	tslot_fini(&t);
+}
+
+TEST(slots_can_be_woken_with_an_eventfd_of_the_device)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+	struct tslot t;
+
+	tslot_init(&t);
+	CHECK_EQ(slots_attach_asleep(&t.slots, 5, &t.dev.d, NULL), 0);
+	tslot_drive(&t, 5, 15);
+	CHECK_EQ(slots_wake(&t.slots, 5, fd, NULL), 0);
+	CHECK_EQ(t.n, 1);
+	CHECK(t.io[0].assign);
+	CHECK_EQ(t.dev.kicks[0], 1); /* to look */
+	tslot_write(&t, 5, 0x050, 1); /* as a guest would whose write is not routed */
+	loop_step(&t.loop, 0);
+	CHECK_EQ(t.dev.kicks[0], 1);
+	CHECK_EQ(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 0), 1);
+	CHECK_EQ(slots_detach(&t.slots, 5, NULL), 0);
+	CHECK(!t.io[1].assign);
+	CHECK_EQ(close(fd), 0); /* it stayed ours */
 	tslot_fini(&t);
 }
 
@@ -128,11 +150,11 @@ TEST(slots_that_cannot_be_woken_stay_asleep)
 	tslot_init(&t);
 	t.io_fails_at = 1;
 	CHECK_EQ(slots_attach_asleep(&t.slots, 5, &t.dev.d, &e), 0);
-	CHECK_EQ(slots_wake(&t.slots, 5, &e), -ENOSPC);
+	CHECK_EQ(slots_wake(&t.slots, 5, -1, &e), -ENOSPC);
 	CHECK_HAS(e.msg, "ioeventfd");
 	CHECK_EQ(t.slots.slot[5].kick_fd, -1);
 	CHECK(!t.dev.destroyed);
-	CHECK_EQ(slots_wake(&t.slots, 5, &e), 0);
+	CHECK_EQ(slots_wake(&t.slots, 5, -1, &e), 0);
 	tslot_fini(&t);
 }
 
