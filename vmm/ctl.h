@@ -36,7 +36,8 @@ enum ctl_op {
 	CTL_SAVE,       /* paused: write state (fds[0]) and, with CTL_F_MEMORY, memory (fds[1]) */
 	CTL_ATTACH_BLK, /* a disk into an empty drive or slot; fds[0] = image or block device.
 			   -ENOTSUP: this disk does not go into a drive, use another slot */
-	CTL_DETACH,     /* empty a slot */
+	CTL_DETACH,     /* take the disk out of a slot, a drive too, and close it: the slot is empty and may
+			   get another if the guest has no driver bound to it. -ENOENT: no disk there */
 	CTL_CONNECT,    /* open a vsock stream to a guest port; fds: host ends */
 	CTL_HANG_UP,    /* cut a CTL_CONNECT stream off, by its host port; -ENOENT: it has ended */
 	CTL_LISTEN,     /* fds[0] = listening Unix socket for hybrid CONNECT */

@@ -60,6 +60,16 @@ static int vmm_do_attach_blk(struct vmm *m, const struct ctl_request *rq, int *f
 	return slots_attach(&m->slots, rq->slot, d, e);
 }
 
+/* The other devices are the machine's own. */
+static int vmm_do_detach(struct vmm *m, const struct ctl_request *rq, struct err *e)
+{
+	const struct vdev *d = rq->slot < LAYOUT_SLOTS ? m->slots.slot[rq->slot].dev : NULL;
+
+	if (!d || d->ops->id != VDEV_BLK)
+		return err_set(e, -ENOENT, "slot %u has no disk", rq->slot);
+	return slots_detach(&m->slots, rq->slot, e);
+}
+
 /* A stream's fate, on its way to the supervisor. */
 struct vmm_stream {
 	struct vmm *vmm;
@@ -162,7 +172,7 @@ static int vmm_dispatch(struct vmm *m, const struct ctl_request *rq, int *fds, s
 	case CTL_ATTACH_BLK:
 		return vmm_do_attach_blk(m, rq, fds, e);
 	case CTL_DETACH:
-		return slots_detach(&m->slots, rq->slot, e);
+		return vmm_do_detach(m, rq, e);
 	case CTL_CONNECT:
 		return vmm_do_connect(m, rq, fds, n, value, e);
 	case CTL_HANG_UP:

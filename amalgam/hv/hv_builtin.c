@@ -295,6 +295,11 @@ int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, bool read_only, struc
 	return hv_request(vm, &rq, &fd, 1, NULL, e);
 }
 
+int hv_detach(struct hv_vm *vm, unsigned slot, struct err *e)
+{
+	return hv_request(vm, &(struct ctl_request){ .op = CTL_DETACH, .slot = slot }, NULL, 0, NULL, e);
+}
+
 int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd, bool tell_first,
 	       uint64_t cookie, uint32_t *host_port, struct err *e)
 {

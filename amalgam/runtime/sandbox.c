@@ -158,8 +158,20 @@ int sandbox_disk_add(struct sandbox *s, const struct sandbox_disk *d, uint32_t *
 			return err_set(e, -ENOSPC, "the machine has no room for another disk");
 		r = hv_attach_blk(&s->vm, *slot, d->fd, d->read_only, e);
 	}
-	s->slots_used |= 1u << *slot;
+	if (r == 0)
+		s->slots_used |= 1u << *slot;
 	return r;
+}
+
+/* A drive is not filled twice: its driver was bound before there was a disk, and whether it still is, is
+ * not known of one whose container never came to be. */
+int sandbox_disk_remove(struct sandbox *s, uint32_t slot, bool is_bound, struct err *e)
+{
+	int r = hv_detach(&s->vm, slot, e);
+
+	if (r == 0 && slot >= CTL_SLOT_FREE && !is_bound)
+		s->slots_used &= ~(1u << slot);
+	return r < 0 ? err_wrap(e, "disk in slot %u", slot) : 0;
 }
 
 static int sandbox_attach_disks(struct sandbox *s, const struct sandbox_spec *spec, struct err *e)

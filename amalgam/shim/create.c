@@ -39,12 +39,16 @@ struct shim_create {
 void create_undo(struct shim_container *c)
 {
 	struct shim_pod *pod = &c->shim->pod;
+	struct err e = { 0 };
 
 	if (pod->status != POD_UP)
 		return;
 	for (unsigned i = 0; i < c->binds.n; i++)
 		sandbox_share_remove(&pod->sandbox, c->binds.name[i], NULL);
 	c->binds.n = 0;
+	if (c->has_disk && sandbox_disk_remove(&pod->sandbox, c->rootfs.slot, c->is_stuck, &e) < 0)
+		log_warn("disk not taken out", KV("id", c->id), KV("reason", e.msg));
+	c->has_disk = false;
 }
 
 static void create_close(struct shim_create *op)
@@ -115,7 +119,9 @@ static void create_publish(const struct shim_create *op)
 
 static void create_on_taken_back(void *arg, const struct ttrpc_result *res)
 {
-	(void)res;
+	struct shim_create *op = arg;
+
+	op->c->is_stuck = res->code != TTRPC_OK;
 	create_fail(arg, TTRPC_CANCELLED, "create was given up");
 }
 
@@ -141,6 +147,7 @@ static void create_on_created(void *arg, const struct ttrpc_result *res)
 		return;
 	}
 	if (res->code != TTRPC_OK || c->aborted) {
+		c->is_stuck = res->code == TTRPC_DEADLINE_EXCEEDED;
 		create_fail(op, TTRPC_UNKNOWN, res->code != TTRPC_OK && c->shim->pod.sandbox.gone ?
 						       c->shim->pod.sandbox.why : res->message);
 		return;
@@ -213,8 +220,10 @@ static void create_on_pod(void *arg, const struct err *why)
 	struct shim_create *op = arg;
 	struct err e = *why;
 
-	if (op->made_pod && op->disk.fd >= 0)
+	if (op->made_pod && op->disk.fd >= 0) {
 		op->c->rootfs.slot = op->c->shim->pod.sandbox.slot[0];
+		op->c->has_disk = true;
+	}
 	if (e.code == 0 && op->c->aborted)
 		err_set(&e, -ECANCELED, "create of %s was given up", op->c->id);
 	if (e.code < 0 || create_hooks(op->c, &e) < 0)
@@ -233,6 +242,7 @@ static int create_attach(struct shim_create *op, struct err *e)
 	if (op->disk.fd >= 0 &&
 	    (r = sandbox_disk_add(&pod->sandbox, &op->disk, &op->c->rootfs.slot, e)) < 0)
 		return err_wrap(e, "rootfs");
+	op->c->has_disk = op->disk.fd >= 0;
 	for (unsigned i = 0; i < b->n; i++)
 		if ((r = sandbox_share_add(&pod->sandbox, &b->share[i], e)) < 0)
 			return r;
