@@ -154,6 +154,7 @@ static void create_on_created(void *arg, const struct ttrpc_result *res)
 	}
 	c->in_guest = true;
 	create_close(op);
+	pod_note(c->shim);
 	create_publish(op);
 	process_watch(&c->init.run);
 	r.pid = shim_pid(c->shim);
