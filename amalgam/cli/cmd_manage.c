@@ -342,7 +342,7 @@ static int manage_load_own(const char *name, struct rundir_state *st, struct err
 	AUTO_TARGET struct target t = { 0 };
 	int r = rundir_load(name, st, e);
 
-	if (r == -ENOENT && (r = target_find(name, &t, e)) == 0)
+	if ((r == -ENOENT || rundir_check_id(name, NULL) < 0) && (r = target_find(name, &t, e)) == 0)
 		r = rundir_load(t.sandbox, st, e);
 	if (r < 0 || !st->ns || !rundir_is_live(st))
 		return r;

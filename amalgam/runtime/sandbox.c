@@ -163,13 +163,14 @@ int sandbox_disk_add(struct sandbox *s, const struct sandbox_disk *d, uint32_t *
 	return r;
 }
 
-/* A drive is not filled twice: its driver was bound before there was a disk, and whether it still is, is
- * not known of one whose container never came to be. */
-int sandbox_disk_remove(struct sandbox *s, uint32_t slot, bool is_bound, struct err *e)
+/* A driver that stays hears of another disk some time later: until then a container would be mounted from one
+ * of the wrong size. */
+int sandbox_disk_remove(struct sandbox *s, uint32_t slot, struct err *e)
 {
-	int r = hv_detach(&s->vm, slot, e);
+	bool is_empty;
+	int r = hv_detach(&s->vm, slot, &is_empty, e);
 
-	if (r == 0 && slot >= CTL_SLOT_FREE && !is_bound)
+	if (is_empty)
 		s->slots_used &= ~(1u << slot);
 	return r < 0 ? err_wrap(e, "disk in slot %u", slot) : 0;
 }

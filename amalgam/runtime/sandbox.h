@@ -104,10 +104,10 @@ INTERNAL void sandbox_stop(struct sandbox *s);
 /* One more disk; *slot is where it went, for a container's storage. */
 INTERNAL MUST_USE int sandbox_disk_add(struct sandbox *s, const struct sandbox_disk *d, uint32_t *slot,
 				       struct err *e);
-/* And one less, after its container: RemoveContainer has unmounted it and unbound the slot when it
- * answers. is_bound: that failed, and the guest may still have its driver there; then the host has its disk
- * back all the same, and the slot stays out of use. */
-INTERNAL int sandbox_disk_remove(struct sandbox *s, uint32_t slot, bool is_bound, struct err *e);
+/* And one less, after its container: RemoveContainer has unmounted it when it answers, and unbound a slot
+ * that was bound for it. A slot whose driver stays (a drive's, one that the guest could not let go of) is not
+ * used again. */
+INTERNAL MUST_USE int sandbox_disk_remove(struct sandbox *s, uint32_t slot, struct err *e);
 /* One more share, or one less. Remove it after the containers that use it: RemoveContainer has unmounted
  * it when it answers. */
 INTERNAL MUST_USE int sandbox_share_add(struct sandbox *s, const struct sandbox_share *share,

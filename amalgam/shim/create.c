@@ -46,7 +46,7 @@ void create_undo(struct shim_container *c)
 	for (unsigned i = 0; i < c->binds.n; i++)
 		sandbox_share_remove(&pod->sandbox, c->binds.name[i], NULL);
 	c->binds.n = 0;
-	if (c->has_disk && sandbox_disk_remove(&pod->sandbox, c->rootfs.slot, c->is_stuck, &e) < 0)
+	if (c->has_disk && sandbox_disk_remove(&pod->sandbox, c->rootfs.slot, &e) < 0)
 		log_warn("disk not taken out", KV("id", c->id), KV("reason", e.msg));
 	c->has_disk = false;
 }
@@ -119,9 +119,7 @@ static void create_publish(const struct shim_create *op)
 
 static void create_on_taken_back(void *arg, const struct ttrpc_result *res)
 {
-	struct shim_create *op = arg;
-
-	op->c->is_stuck = res->code != TTRPC_OK;
+	(void)res;
 	create_fail(arg, TTRPC_CANCELLED, "create was given up");
 }
 
@@ -147,7 +145,6 @@ static void create_on_created(void *arg, const struct ttrpc_result *res)
 		return;
 	}
 	if (res->code != TTRPC_OK || c->aborted) {
-		c->is_stuck = res->code == TTRPC_DEADLINE_EXCEEDED;
 		create_fail(op, TTRPC_UNKNOWN, res->code != TTRPC_OK && c->shim->pod.sandbox.gone ?
 						       c->shim->pod.sandbox.why : res->message);
 		return;

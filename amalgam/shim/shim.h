@@ -80,7 +80,6 @@ struct shim_container {
 	bool mounted;   /* bundle/rootfs is ours to unmount */
 	struct container_rootfs rootfs;
 	bool has_disk;  /* the machine has it in rootfs.slot */
-	bool is_stuck;  /* the guest could not remove it, or does not say whether it did */
 	struct binds binds; /* names of its shares; the descriptors are closed when the machine has them */
 	struct shim_create *create; /* while creating */
 	bool in_guest;  /* the agent knows it */

@@ -650,8 +650,7 @@ static void task_on_removed(void *arg, const struct ttrpc_result *res)
 {
 	struct shim_proc *p = arg;
 
-	p->ctr->is_stuck = res->code != TTRPC_OK && res->code != TTRPC_NOT_FOUND && !task_lost_guest(res);
-	if (p->ctr->is_stuck)
+	if (res->code != TTRPC_OK && res->code != TTRPC_NOT_FOUND && !task_lost_guest(res))
 		log_warn("the guest could not remove the container", KV("id", p->ctr->id),
 			 KV("reason", res->message));
 	p->ctr->in_guest = false;

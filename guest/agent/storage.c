@@ -109,7 +109,7 @@ static int ga_storage_own(const Grpc__Storage *s, struct err *e)
 /* A disk on the virtio-mmio bus: by node, or by slot that is bound here. */
 static int ga_storage_block(struct ga_storage *st, const Grpc__Storage *s, struct err *e)
 {
-	int slot = ga_slot_parse(s->source), r;
+	int slot = ga_slot_parse(s->source);
 	AUTO_FREE char *node = NULL;
 	char name[64];
 	struct stat sb;
@@ -130,11 +130,8 @@ static int ga_storage_block(struct ga_storage *st, const Grpc__Storage *s, struc
 		return err_set(e, errno == ENOENT ? -EAGAIN : -errno, "%s: %m", node);
 	if (!S_ISBLK(sb.st_mode))
 		return err_set(e, -ENOTBLK, "%s is no block device", node);
-	r = ga_storage_mount(st, s, s->fstype, node, e);
-	/* Whoever has bound it: the host empties the slot of a disk that is not used any more. */
-	if (r == 0 && slot >= 0)
-		st->slot = slot;
-	return r;
+	st->is_disk = true;
+	return ga_storage_mount(st, s, s->fstype, node, e);
 }
 
 static int ga_storage_virtiofs(struct ga_storage *st, const Grpc__Storage *s, struct err *e)
@@ -255,26 +252,8 @@ const char *const *ga_storage_drivers(size_t *n)
 
 /* ---- Lists */
 
-static bool ga_storage_list_has_slot(const struct ga_storage *list, int slot)
-{
-	for (; list; list = list->next)
-		if (list->slot == slot)
-			return true;
-	return false;
-}
-
-/* Is it mounted from once more? */
-static bool ga_storage_slot_is_used(const struct ga_agent *a, int slot)
-{
-	for (const struct ga_container *c = a->containers; c; c = c->next)
-		if (ga_storage_list_has_slot(c->storages, slot))
-			return true;
-	return ga_storage_list_has_slot(a->sandbox.storages, slot) ||
-	       ga_storage_list_has_slot(a->sandbox.shared, slot);
-}
-
-/* A container that is being made has a copy of our mounts for a moment, and with it keeps the file system
- * from being written back by the end of this one. */
+/* A container that is being made has a copy of our mounts for a moment: as long as that keeps the file
+ * system mounted, unmounting ours writes nothing back. */
 static void ga_storage_sync(const char *mount_point)
 {
 	AUTO_CLOSE int fd = open(mount_point, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -283,16 +262,15 @@ static void ga_storage_sync(const char *mount_point)
 		(void)!syncfs(fd);
 }
 
-/* It is in no list any more. */
-static void ga_storage_undo(struct ga_agent *a, struct ga_storage *st)
+static void ga_storage_undo(struct ga_storage *st)
 {
-	if (st->is_mounted && st->slot >= 0)
+	if (st->is_mounted && st->is_disk)
 		ga_storage_sync(st->mount_point);
 	if (st->is_mounted)
 		ga_mount_undo(st->mount_point);
 	if (st->is_made)
 		path_remove_tree(st->mount_point);
-	if (st->slot >= 0 && !ga_storage_slot_is_used(a, st->slot))
+	if (st->slot >= 0)
 		ga_slot_unbind((unsigned)st->slot);
 	free(st->mount_point);
 	free(st);
@@ -305,7 +283,7 @@ static void ga_storage_put_shared(struct ga_agent *a, struct ga_storage *st)
 	for (struct ga_storage **at = &a->sandbox.shared; *at; at = &(*at)->next) {
 		if (*at == st) {
 			*at = st->next;
-			ga_storage_undo(a, st);
+			ga_storage_undo(st);
 			return;
 		}
 	}
@@ -319,12 +297,11 @@ void ga_storage_remove_all(struct ga_agent *a, struct ga_storage **list)
 		*list = st->next;
 		if (st->shared)
 			ga_storage_put_shared(a, st->shared);
-		ga_storage_undo(a, st);
+		ga_storage_undo(st);
 	}
 }
 
-static int ga_storage_make(struct ga_agent *a, struct ga_storage **out, const Grpc__Storage *s,
-			   struct err *e)
+static int ga_storage_make(struct ga_storage **out, const Grpc__Storage *s, struct err *e)
 {
 	struct ga_storage *st = mem_zalloc(sizeof *st);
 	int r = -EOPNOTSUPP;
@@ -338,7 +315,7 @@ static int ga_storage_make(struct ga_agent *a, struct ga_storage **out, const Gr
 	if (r == 0)
 		r = ga_storage_own(s, e);
 	if (r < 0) {
-		ga_storage_undo(a, st);
+		ga_storage_undo(st);
 		return r;
 	}
 	*out = st;
@@ -360,7 +337,7 @@ static int ga_storage_add_shared(struct ga_agent *a, struct ga_storage **list,
 	int r;
 
 	if (!shared) {
-		r = ga_storage_make(a, &shared, s, e);
+		r = ga_storage_make(&shared, s, e);
 		if (r < 0)
 			return r;
 		shared->next = a->sandbox.shared;
@@ -388,7 +365,7 @@ int ga_storage_add(struct ga_agent *a, struct ga_storage **list, const Grpc__Sto
 	if (s->shared) {
 		r = ga_storage_add_shared(a, list, s, e);
 	} else {
-		r = ga_storage_make(a, &st, s, e);
+		r = ga_storage_make(&st, s, e);
 		if (r == 0) {
 			st->next = *list;
 			*list = st;

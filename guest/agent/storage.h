@@ -15,8 +15,9 @@ struct ga_storage {
 	struct ga_storage *shared; /* stands for this one in the sandbox's list */
 	char *mount_point;
 	unsigned users;
-	int slot; /* to be unbound with it, -1 = none */
+	int slot; /* bound for it, -1 = none */
 	bool is_mounted;
+	bool is_disk; /* whose host is going to take it out */
 	bool is_made; /* the directory is ours to remove with its content */
 };
 

@@ -596,15 +596,18 @@ static bool raw_has_open(pid_t pid, const char *name)
 /* More disks, one after the other, than a machine has room for at a time; every second Create fails. */
 static void case_many_disks(void)
 {
-	char image[300], command[800];
+	char image[300], first[310], command[1200];
 	char *rw[] = { "loop", "rw" }, *ro[] = { "loop", "ro" };
 	Ctd__Mount a, *mounts[] = { &a };
 	pid_t task;
 
 	snprintf(image, sizeof image, "%s/image", dir);
-	snprintf(command, sizeof command, "PATH=$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 -d %s %s 16M",
-		 root, image);
+	snprintf(first, sizeof first, "%s.first", image);
+	snprintf(command, sizeof command, "PATH=$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 -d %s %s 16M && cp %s %s",
+		 root, image, image, first);
 	expect(system(command) == 0, "mke2fs");
+	raw_mount(&a, "ext4", first, rw, 2);
+	own_mounts = mounts, own_mount_count = 1;
 	task = raw_up("pod", "exec sleep 1000", NULL);
 	/* Each adds a line; one that cannot write only looks. The status is how many there are. */
 	raw_bundle("c1", "echo x >>/n; exit `cat /n | wc -l`", false, NULL);
@@ -613,7 +616,6 @@ static void case_many_disks(void)
 		  "{\"ociVersion\":\"1.0.2\",\"process\":{\"user\":{\"uid\":0,\"gid\":0},"
 			"\"args\":[\"nonesuch\"],\"env\":[\"PATH=/bin\"],\"cwd\":\"/\"},"
 		  "\"root\":{\"path\":\"rootfs\"},\"linux\":{\"namespaces\":[{\"type\":\"mount\"}]}}");
-	own_mounts = mounts, own_mount_count = 1;
 	for (unsigned i = 1; i <= 40; i++) {
 		bool writes = i % 4 != 0;
 
@@ -627,8 +629,18 @@ static void case_many_disks(void)
 		expect(raw_delete("c1", "", NULL) == TTRPC_OK, "%u: Delete", i);
 		expect(!raw_has_open(task, image), "%u: its disk is still open", i);
 	}
+	raw_write(raw_path("c1", "config.json"), "");
+	expect(raw_create("c1", NULL, NULL) != TTRPC_OK, "made of nothing");
+	expect(!raw_has_open(task, image), "what was never made has a disk open");
 	own_mounts = NULL;
-	raw_finish("pod");
+	raw_bundle("c3", "exec sleep 1000", false, NULL);
+	expect(raw_create("c3", NULL, NULL) == TTRPC_OK, "Create");
+	expect(raw_has_open(task, first), "the first disk is not open");
+	raw_kill("pod", "", SIGKILL, true);
+	raw_wait("pod", "");
+	expect(raw_delete("pod", "", NULL) == TTRPC_OK, "Delete");
+	expect(!raw_has_open(task, first), "the first disk is still open");
+	raw_finish("c3");
 }
 
 static void case_cgroup(void)

@@ -84,3 +84,20 @@ own_several() {
 	down c1
 }
 t "of several containers in a sandbox the one that is named is meant" own_several
+
+own_is_dead() { sp ps && grep -qE '^default\.c1 +dead ' out; }
+own_shim_killed() {
+	own || return 0
+	up c1 -- sleep 1000
+	trap 'kill -CONT "$(containerd_pid)"' EXIT
+	kill -STOP "$(containerd_pid)"
+	kill -KILL "$(shim_of c1)"
+	await own_is_dead
+	sp ps
+	that [ -e /run/spore/sandboxes/default.c1/cgroup.json ]
+	kill -CONT "$(containerd_pid)"
+	await [ ! -e /run/spore/sandboxes/default.c1 ]
+	down c1
+	forget_fifos
+}
+t "what a killed shim left is there until containerd has it removed, whoever looks meanwhile" own_shim_killed
