@@ -15,6 +15,7 @@
 #include "vmm/virtio/balloon.h"
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/fs.h"
+#include "vmm/virtio/mmio.h"
 #include "vmm/virtio/vsock_mux.h"
 
 /* A supervisor that cannot be told is gone or will not read: either way nothing is left to serve. */

@@ -233,7 +233,8 @@ static int rundir_parse_containers(const struct json *o, struct rundir_state *st
 	const struct json *owner = json_get(o, "containerd");
 	const char *ns = "", *shim = "";
 
-	if (json_str(json_get(owner, "namespace"), &ns, e) < 0 || json_str(json_get(owner, "shim"), &shim, e) < 0)
+	if (json_str(json_get(owner, "namespace"), &ns, e) < 0 ||
+	    json_str(json_get(owner, "shim"), &shim, e) < 0)
 		return -EINVAL;
 	json_each (c, json_get(o, "containers")) {
 		const char *id = "", *status = "";

@@ -603,8 +603,8 @@ static void case_many_disks(void)
 
 	snprintf(image, sizeof image, "%s/image", dir);
 	snprintf(first, sizeof first, "%s.first", image);
-	snprintf(command, sizeof command, "PATH=$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 -d %s %s 16M && cp %s %s",
-		 root, image, image, first);
+	snprintf(command, sizeof command, "PATH=$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 -d %s %s 16M && "
+		 "cp %s %s", root, image, image, first);
 	expect(system(command) == 0, "mke2fs");
 	raw_mount(&a, "ext4", first, rw, 2);
 	own_mounts = mounts, own_mount_count = 1;

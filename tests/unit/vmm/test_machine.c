@@ -377,8 +377,8 @@ TEST(vmm_leaves_a_driver_its_device_when_the_disk_is_taken_out)
 
 TEST(vmm_takes_nothing_out_of_a_slot_but_a_disk)
 {
-	static const unsigned slots[] = { CTL_SLOT_VSOCK, CTL_SLOT_DRIVE, CTL_SLOT_RNG, CTL_SLOT_BALLOON, CTL_SLOT_SHARE,
-					  CTL_SLOT_FREE, LAYOUT_SLOTS, UINT_MAX };
+	static const unsigned slots[] = { CTL_SLOT_VSOCK, CTL_SLOT_RNG, CTL_SLOT_BALLOON, CTL_SLOT_DRIVE,
+					  CTL_SLOT_SHARE, CTL_SLOT_FREE, LAYOUT_SLOTS, UINT_MAX };
 	struct mrig r;
 	struct err e;
 

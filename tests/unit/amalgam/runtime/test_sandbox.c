@@ -26,7 +26,7 @@ static NORETURN void tsbx_machine(int fd)
 		struct ctl_reply reply = { .op = rq.op };
 
 		if (rq.op == CTL_ATTACH_BLK)
-			reply.code = rq.slot >= LAYOUT_SLOTS || rq.slot == CTL_SLOT_SHARE || full[rq.slot] ? -EBUSY : 0;
+			reply.code = rq.slot >= LAYOUT_SLOTS || full[rq.slot] ? -EBUSY : 0;
 		else
 			reply.code = rq.op == CTL_DETACH && full[rq.slot] ? 0 : -ENOENT;
 		if (reply.code == 0)

@@ -96,8 +96,10 @@ TEST(target_says_what_a_name_is_not_and_what_to_say_instead)
 		{ "lost", -ENOENT, "no sandbox or container named \"lost\"; see: spore ps" },
 		{ "ghost/c1", -ENOENT, "no sandbox named \"ghost\"; see: spore ps" },
 		{ "/c1", -ENOENT, "no sandbox named \"\"; see: spore ps" },
-		{ "default.c1/c2", -ENOENT, "sandbox \"default.c1\" has no container \"c2\"; it has default.c1/c1" },
-		{ "default.c1/", -ENOENT, "sandbox \"default.c1\" has no container \"\"; it has default.c1/c1" },
+		{ "default.c1/c2", -ENOENT,
+		  "sandbox \"default.c1\" has no container \"c2\"; it has default.c1/c1" },
+		{ "default.c1/", -ENOENT,
+		  "sandbox \"default.c1\" has no container \"\"; it has default.c1/c1" },
 		{ "default.empty", -ENOENT, "sandbox \"default.empty\" has no container now; see: spore ps" },
 		{ "default.empty/x", -ENOENT, "sandbox \"default.empty\" has no container now; see: spore ps" },
 		{ "k8s.pod", -ENOTUNIQ,
@@ -115,5 +117,6 @@ TEST(target_says_what_a_name_is_not_and_what_to_say_instead)
 		CHECK(!t.sandbox && !t.container);
 	}
 	CHECK_EQ(ttgt_find("twice", false, &t, &e), -ENOTUNIQ);
-	CHECK_STR(e.msg, "several sandboxes have a container \"twice\"; name one: k8s.pod/twice, other.twice/twice");
+	CHECK_STR(e.msg, "several sandboxes have a container \"twice\"; name one: k8s.pod/twice, "
+			 "other.twice/twice");
 }
