@@ -88,6 +88,7 @@
 
 /* The nouns of the product. */
 #include "amalgam/runtime/rundir.c"    /* /run/spore: sandboxes, names, state files       */
+#include "amalgam/runtime/target.c"    /* which container a person means                  */
 #include "amalgam/runtime/agent.c"     /* typed calls into the guest                      */
 #include "amalgam/runtime/template.c"  /* make, find, destroy templates                   */
 #include "amalgam/runtime/sandbox.c"   /* a machine with an agent in it                   */

@@ -36,7 +36,9 @@ enum ctl_op {
 	CTL_SAVE,       /* paused: write state (fds[0]) and, with CTL_F_MEMORY, memory (fds[1]) */
 	CTL_ATTACH_BLK, /* a disk into an empty drive or slot; fds[0] = image or block device.
 			   -ENOTSUP: this disk does not go into a drive, use another slot */
-	CTL_DETACH,     /* empty a slot */
+	CTL_DETACH,     /* take the disk out of a slot and close it. Without a driver bound to it the slot is
+			   empty then; a driver keeps its device, without a disk in it, and the reply's value
+			   is 1. -ENOENT: no disk there */
 	CTL_CONNECT,    /* open a vsock stream to a guest port; fds: host ends */
 	CTL_HANG_UP,    /* cut a CTL_CONNECT stream off, by its host port; -ENOENT: it has ended */
 	CTL_LISTEN,     /* fds[0] = listening Unix socket for hybrid CONNECT */
@@ -95,7 +97,7 @@ struct ctl_request {
 struct ctl_reply {
 	uint32_t op;
 	int32_t code;   /* 0 or negative errno */
-	uint64_t value; /* CONNECT: host port */
+	uint64_t value; /* CONNECT: host port; DETACH: 1 = the device stays */
 	char msg[256];  /* why, when code is not 0 */
 };
 

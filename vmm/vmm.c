@@ -15,6 +15,7 @@
 #include "vmm/virtio/balloon.h"
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/fs.h"
+#include "vmm/virtio/mmio.h"
 #include "vmm/virtio/vsock_mux.h"
 
 /* A supervisor that cannot be told is gone or will not read: either way nothing is left to serve. */
@@ -58,6 +59,22 @@ static int vmm_do_attach_blk(struct vmm *m, const struct ctl_request *rq, int *f
 	if ((r = vblk_new(&cfg, &m->loop, &m->mem, &d, e)) < 0)
 		return r;
 	return slots_attach(&m->slots, rq->slot, d, e);
+}
+
+/* A driver that was not unbound would wait for ever for a device that is not there any more. */
+static int vmm_do_detach(struct vmm *m, const struct ctl_request *rq, uint64_t *value, struct err *e)
+{
+	struct slot *sl = rq->slot < LAYOUT_SLOTS ? &m->slots.slot[rq->slot] : NULL;
+	bool is_bound;
+
+	/* The other devices are the machine's own. */
+	if (!sl || !sl->dev || sl->dev->ops->id != VDEV_BLK || vblk_is_empty(sl->dev))
+		return err_set(e, -ENOENT, "slot %u has no disk", rq->slot);
+	pthread_mutex_lock(&sl->lock);
+	is_bound = sl->status & VMMIO_S_DRIVER; /* Linux acknowledges a device that it lets go of */
+	pthread_mutex_unlock(&sl->lock);
+	*value = is_bound;
+	return is_bound ? vblk_eject(sl->dev, e) : slots_detach(&m->slots, rq->slot, e);
 }
 
 /* A stream's fate, on its way to the supervisor. */
@@ -162,7 +179,7 @@ static int vmm_dispatch(struct vmm *m, const struct ctl_request *rq, int *fds, s
 	case CTL_ATTACH_BLK:
 		return vmm_do_attach_blk(m, rq, fds, e);
 	case CTL_DETACH:
-		return slots_detach(&m->slots, rq->slot, e);
+		return vmm_do_detach(m, rq, value, e);
 	case CTL_CONNECT:
 		return vmm_do_connect(m, rq, fds, n, value, e);
 	case CTL_HANG_UP:

@@ -28,6 +28,11 @@ INTERNAL MUST_USE int cli_open_kvm(struct err *e);
 INTERNAL MUST_USE int cli_check_env(const struct opt_list *own, const char *cwd, struct err *e);
 INTERNAL void cli_env(const struct opt_list *own, bool terminal, char *out[CLI_ENV_MAX]);
 
+/* What NAME is, for --help (runtime/target.h). */
+#define CLI_NAME_HELP                                                                                 \
+	"NAME is a sandbox, or a container's id; with containerd, where both may be needed, " \
+	"SANDBOX/CONTAINER.\n\n"
+
 INTERNAL int cli_run(int argc, char **argv);
 INTERNAL int cli_factory(int argc, char **argv);
 INTERNAL int cli_exec(int argc, char **argv);

@@ -14,7 +14,8 @@
 #include "amalgam/runtime/pump.h"
 
 struct exec {
-	const char *id, *cwd, *user;
+	struct target target;
+	const char *id, *cwd, *user; /* id: the container's */
 	char exec_id[24];
 	bool terminal, help;
 	struct opt_list env;
@@ -91,7 +92,7 @@ static int exec_dial_streams(struct exec *x, struct err *e)
 	unsigned n = x->terminal ? 2 : 3;
 
 	for (unsigned i = 0; i < n; i++) {
-		x->stream[i] = attach_dial(x->id, AGENT_PORT_STREAM, &x->ports[i], e);
+		x->stream[i] = attach_dial(x->target.sandbox, AGENT_PORT_STREAM, &x->ports[i], e);
 		if (x->stream[i] < 0)
 			return x->stream[i];
 		fd_set_nonblock(x->stream[i], true);
@@ -184,7 +185,7 @@ static int exec_start(struct exec *x, struct err *e)
 	if ((r = loop_init(&x->loop)) < 0)
 		return err_set(e, r, "event loop: %s", strerror(-r));
 	if ((r = exec_watch_signals(x, e)) < 0 ||
-	    (r = attach_agent(x->id, &x->agent, &x->loop, e)) < 0 ||
+	    (r = attach_agent(x->target.sandbox, &x->agent, &x->loop, e)) < 0 ||
 	    (r = exec_dial_streams(x, e)) < 0)
 		return r;
 	if (x->terminal)
@@ -211,7 +212,7 @@ int cli_exec(int argc, char **argv)
 	int at = opt_parse(table, argc, argv, &e), r;
 
 	if (at >= 0 && x.help) {
-		printf("usage: spore exec [options] NAME [--] COMMAND [ARGUMENT...]\n\n");
+		printf("usage: spore exec [options] NAME [--] COMMAND [ARGUMENT...]\n\n" CLI_NAME_HELP);
 		opt_print(table, stdout);
 		return 0;
 	}
@@ -233,9 +234,13 @@ int cli_exec(int argc, char **argv)
 		return cli_fail(&e);
 	}
 	x.args = argv + at;
+	if (target_find(x.id, &x.target, &e) < 0)
+		return cli_fail(&e);
+	x.id = x.target.container;
 	r = exec_start(&x, &e);
 	if (r == 0)
 		loop_run(&x.loop);
 	tty_restore(&x.tty);
+	target_fini(&x.target);
 	return r < 0 ? cli_start_failed(&e) : x.code;
 }

@@ -12,6 +12,8 @@
 #include "amalgam/cli/opt.h"
 #include "amalgam/runtime/attach.h"
 #include "amalgam/runtime/rundir.h"
+#include "amalgam/runtime/target.h"
+#include "task.pb-c.h"
 #include "vmm/ctl.h"
 
 #define MANAGE_LOG_MAX	    MIB(64)
@@ -28,14 +30,15 @@ static const struct manage_command {
 	const char *name, *usage;
 	int min, max; /* words besides options */
 	bool json, force;
+	const char *more; /* what --help says besides */
 } manage_commands[] = {
-	{ "ps", "ps [--json]", 0, 0, true, false },
-	{ "kill", "kill NAME [SIGNAL]", 1, 2, false, false },
-	{ "pause", "pause NAME", 1, 1, false, false },
-	{ "resume", "resume NAME", 1, 1, false, false },
-	{ "logs", "logs NAME", 1, 1, false, false },
-	{ "rm", "rm [--force] NAME", 1, 1, false, true },
-	{ "check", "check [--json]", 0, 0, true, false },
+	{ "ps", "ps [--json]", 0, 0, true, false, "" },
+	{ "kill", "kill NAME [SIGNAL]", 1, 2, false, false, CLI_NAME_HELP },
+	{ "pause", "pause NAME", 1, 1, false, false, CLI_NAME_HELP },
+	{ "resume", "resume NAME", 1, 1, false, false, CLI_NAME_HELP },
+	{ "logs", "logs NAME", 1, 1, false, false, CLI_NAME_HELP },
+	{ "rm", "rm [--force] NAME", 1, 1, false, true, "NAME is a sandbox that is not containerd's.\n\n" },
+	{ "check", "check [--json]", 0, 0, true, false, "" },
 };
 
 static const struct manage_command *manage_find(const char *name)
@@ -68,7 +71,7 @@ static int manage_parse(struct manage *m, int argc, char **argv, int *status)
 	at = opt_parse(table, argc, argv, &e);
 	*status = 0;
 	if (at >= 0 && m->help) {
-		printf("usage: spore %s\n\n", c->usage);
+		printf("usage: spore %s\n\n%s", c->usage, c->more);
 		opt_print(table, stdout);
 		return 1;
 	}
@@ -100,18 +103,45 @@ static const char *manage_status(const struct rundir_state *st)
 	return rundir_status_name(st->status);
 }
 
+/* A sandbox of containerd's may have several containers, and their ids are not its name. */
+static void manage_print_line(const struct rundir_state *st)
+{
+	uint64_t age_s = (clock_wall_ns() - st->created_ns) / NS_PER_S;
+	char pid[16] = "-";
+
+	if (st->vmm)
+		snprintf(pid, sizeof pid, "%d", st->vmm);
+	printf("%-16s %-9s %-8s %-6s %8llus  %s", st->id, manage_status(st), pid, st->clone ? "clone" : "boot",
+	       (unsigned long long)age_s, st->command);
+	for (unsigned i = 0; st->ns && i < st->ncontainers; i++)
+		printf("%s%s %s", i ? ", " : " (", st->containers[i].id,
+		       rundir_status_name(st->containers[i].status));
+	puts(st->ns && st->ncontainers ? ")" : "");
+}
+
+static void manage_add_containers(struct buf *b, const struct rundir_state *st)
+{
+	buf_add_str(b, ",\"containers\":[");
+	for (unsigned i = 0; i < st->ncontainers; i++) {
+		buf_add_str(b, i ? ",{\"id\":" : "{\"id\":");
+		str_json(b, st->containers[i].id);
+		buf_printf(b, ",\"status\":\"%s\"}",
+			   st->ns ? rundir_status_name(st->containers[i].status) : manage_status(st));
+	}
+	buf_add_str(b, "],\"namespace\":");
+	if (st->ns)
+		str_json(b, st->ns);
+	else
+		buf_add_str(b, "null");
+}
+
 static void manage_print(void *arg, const struct rundir_state *st)
 {
 	struct manage_list *l = arg;
-	uint64_t age_s = (clock_wall_ns() - st->created_ns) / NS_PER_S;
 	AUTO_BUF struct buf b = { 0 };
 
 	if (!l->json) {
-		char pid[16] = "-";
-		if (st->vmm)
-			snprintf(pid, sizeof pid, "%d", st->vmm);
-		printf("%-16s %-9s %-8s %-6s %8llus  %s\n", st->id, manage_status(st), pid,
-		       st->clone ? "clone" : "boot", (unsigned long long)age_s, st->command);
+		manage_print_line(st);
 		return;
 	}
 	buf_add_str(&b, l->first ? "" : ",");
@@ -121,6 +151,7 @@ static void manage_print(void *arg, const struct rundir_state *st)
 		   "\"command\":", manage_status(st), st->vmm, st->clone ? "true" : "false",
 		   (unsigned long long)st->created_ns, st->exit_code);
 	str_json(&b, st->command);
+	manage_add_containers(&b, st);
 	printf("%s}", buf_cstr(&b));
 	l->first = false;
 }
@@ -174,7 +205,7 @@ static int manage_signal(const char *name)
 
 enum manage_verb { MANAGE_KILL, MANAGE_PAUSE, MANAGE_RESUME };
 
-static int manage_in_guest(const char *id, enum manage_verb verb, int sig, struct err *e)
+static int manage_in_guest(const struct target *t, enum manage_verb verb, int sig, struct err *e)
 {
 	struct agent a = { 0 };
 	struct loop l;
@@ -182,12 +213,43 @@ static int manage_in_guest(const char *id, enum manage_verb verb, int sig, struc
 
 	if (r < 0)
 		return err_set(e, r, "event loop: %s", strerror(-r));
-	if ((r = attach_agent(id, &a, &l, e)) == 0)
-		r = verb == MANAGE_KILL ? agent_signal(&a, id, "", sig, e) :
-					  agent_pause(&a, id, verb == MANAGE_PAUSE, e);
+	if ((r = attach_agent(t->sandbox, &a, &l, e)) == 0)
+		r = verb == MANAGE_KILL ? agent_signal(&a, t->container, "", sig, e) :
+					  agent_pause(&a, t->container, verb == MANAGE_PAUSE, e);
 	agent_close(&a);
 	loop_fini(&l);
+	if (r == 0 && verb != MANAGE_KILL)
+		r = rundir_set_paused(t->sandbox, verb == MANAGE_PAUSE, e);
 	return r;
+}
+
+/* The shim keeps the state that containerd asks for, and tells it. */
+static int manage_by_shim(const struct target *t, enum manage_verb verb, int sig, struct err *e)
+{
+	Ctd__KillRequest end = CTD__KILL_REQUEST__INIT;
+	Ctd__PauseRequest pause = CTD__PAUSE_REQUEST__INIT;
+	Ctd__ResumeRequest resume = CTD__RESUME_REQUEST__INIT;
+	const struct {
+		const char *method;
+		const ProtobufCMessage *rq;
+	} ask[] = {
+		[MANAGE_KILL] = { "Kill", &end.base },
+		[MANAGE_PAUSE] = { "Pause", &pause.base },
+		[MANAGE_RESUME] = { "Resume", &resume.base },
+	};
+
+	end.id = pause.id = resume.id = t->container;
+	end.signal = (uint32_t)sig;
+	return attach_ask_shim(t, ask[verb].method, ask[verb].rq, e);
+}
+
+static int manage_do(const char *name, enum manage_verb verb, int sig, struct err *e)
+{
+	AUTO_TARGET struct target t = { 0 };
+
+	if (target_find(name, &t, e) < 0)
+		return e->code;
+	return (t.ns ? manage_by_shim : manage_in_guest)(&t, verb, sig, e);
 }
 
 int cli_kill(int argc, char **argv)
@@ -203,7 +265,7 @@ int cli_kill(int argc, char **argv)
 		err_set(&e, -EINVAL, "kill: unknown signal %s; use a number or a name like TERM", m.extra);
 		return cli_fail(&e);
 	}
-	return manage_in_guest(m.id, MANAGE_KILL, sig, &e) < 0 ? cli_fail(&e) : 0;
+	return manage_do(m.id, MANAGE_KILL, sig, &e) < 0 ? cli_fail(&e) : 0;
 }
 
 static int manage_freeze(int argc, char **argv, enum manage_verb verb)
@@ -214,10 +276,7 @@ static int manage_freeze(int argc, char **argv, enum manage_verb verb)
 
 	if (manage_parse(&m, argc, argv, &status))
 		return status;
-	if (manage_in_guest(m.id, verb, 0, &e) < 0 ||
-	    rundir_set_paused(m.id, verb == MANAGE_PAUSE, &e) < 0)
-		return cli_fail(&e);
-	return 0;
+	return manage_do(m.id, verb, 0, &e) < 0 ? cli_fail(&e) : 0;
 }
 
 int cli_pause(int argc, char **argv)
@@ -232,24 +291,32 @@ int cli_resume(int argc, char **argv)
 
 /* --- logs, rm ------------------------------------------------------------------------------------------ */
 
+static int manage_no_log(const struct target *t, struct err *e)
+{
+	if (!t->ns)
+		return err_set(e, -ENOENT, "sandbox \"%s\" is not detached; its output went to its terminal",
+			       t->sandbox);
+	return err_set(e, -ENOENT, "container \"%s\" is containerd's, and so is its output; for example: "
+		       "ctr -n %s task attach %s", t->container, t->ns, t->container);
+}
+
 int cli_logs(int argc, char **argv)
 {
 	struct manage m = { 0 };
-	struct rundir_state st;
+	AUTO_TARGET struct target t = { 0 };
 	struct err e = { 0 };
 	int status, r;
 
 	if (manage_parse(&m, argc, argv, &status))
 		return status;
-	if (rundir_load(m.id, &st, &e) < 0)
+	if (target_find(m.id, &t, &e) < 0)
 		return cli_fail(&e);
-	rundir_state_fini(&st);
-	AUTO_FREE char *dir = rundir_path(m.id);
+	AUTO_FREE char *dir = rundir_path(t.sandbox);
 	AUTO_FREE char *path = mem_printf("%s/output.log", dir);
 	AUTO_BUF struct buf b = { 0 };
 	r = path_read(path, MANAGE_LOG_MAX, &b, &e);
 	if (r == -ENOENT)
-		r = err_set(&e, r, "sandbox \"%s\" is not detached; its output went to its terminal", m.id);
+		r = manage_no_log(&t, &e);
 	if (r == 0 && (r = fd_write_full(1, b.data, b.len)) < 0)
 		err_set(&e, r, "logs: %s", strerror(-r));
 	return r < 0 ? cli_fail(&e) : 0;
@@ -269,6 +336,23 @@ static bool manage_end(pid_t pid, uint64_t start_time)
 	return true;
 }
 
+/* One of containerd's goes by containerd alone, which would not know; its id is enough to hear that. */
+static int manage_load_own(const char *name, struct rundir_state *st, struct err *e)
+{
+	AUTO_TARGET struct target t = { 0 };
+	int r = rundir_load(name, st, e);
+
+	if ((r == -ENOENT || rundir_check_id(name, NULL) < 0) && (r = target_find(name, &t, e)) == 0)
+		r = rundir_load(t.sandbox, st, e);
+	if (r < 0 || !st->ns || !rundir_is_live(st))
+		return r;
+	r = err_set(e, -EPERM, "sandbox \"%s\" is containerd's; remove its containers there, for example: "
+		    "ctr -n %s task rm --force %s", st->id, st->ns,
+		    st->ncontainers ? st->containers[0].id : "ID");
+	rundir_state_fini(st);
+	return r;
+}
+
 int cli_rm(int argc, char **argv)
 {
 	struct manage m = { 0 };
@@ -278,7 +362,7 @@ int cli_rm(int argc, char **argv)
 
 	if (manage_parse(&m, argc, argv, &status))
 		return status;
-	if (rundir_load(m.id, &st, &e) < 0)
+	if (manage_load_own(m.id, &st, &e) < 0)
 		return cli_fail(&e);
 	rundir_state_fini(&st);
 	if (rundir_is_live(&st) && !m.force) {
@@ -291,7 +375,7 @@ int cli_rm(int argc, char **argv)
 			"the kernel", m.id, st.supervisor, st.vmm);
 		return cli_fail(&e);
 	}
-	rundir_clear_dead(m.id, true);
+	rundir_clear_dead(st.id, true);
 	return 0;
 }
 

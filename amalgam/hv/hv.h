@@ -69,6 +69,9 @@ INTERNAL MUST_USE int hv_save(struct hv_vm *vm, int state_fd, int memory_fd, str
 INTERNAL MUST_USE int hv_changed(struct hv_vm *vm, int warm_fd, struct err *e);
 INTERNAL MUST_USE int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, bool read_only,
 				    struct err *e);
+/* Take it out again; the process has it closed when this returns. *is_empty: the guest had no driver bound to
+ * the slot, which can get another disk. */
+INTERNAL MUST_USE int hv_detach(struct hv_vm *vm, unsigned slot, bool *is_empty, struct err *e);
 /* Stream between host descriptors (-1 = none; may be equal) and a guest port. Returns the host port
  * in *host_port; cookie comes back in cb.stream, which hears of the first byte if tell_first. */
 INTERNAL MUST_USE int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd,

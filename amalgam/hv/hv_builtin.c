@@ -295,6 +295,16 @@ int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, bool read_only, struc
 	return hv_request(vm, &rq, &fd, 1, NULL, e);
 }
 
+int hv_detach(struct hv_vm *vm, unsigned slot, bool *is_empty, struct err *e)
+{
+	struct ctl_request rq = { .op = CTL_DETACH, .slot = slot };
+	struct ctl_reply reply;
+	int r = hv_request(vm, &rq, NULL, 0, &reply, e);
+
+	*is_empty = r == 0 && reply.value == 0;
+	return r;
+}
+
 int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd, bool tell_first,
 	       uint64_t cookie, uint32_t *host_port, struct err *e)
 {

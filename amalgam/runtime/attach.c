@@ -3,10 +3,12 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "amalgam/base/clock.h"
 #include "amalgam/base/fd.h"
 #include "amalgam/base/mem.h"
 #include "amalgam/base/str.h"
 #include "amalgam/runtime/rundir.h"
+#include "task.pb-c.h"
 
 #define ATTACH_LINE_MAX 32
 #define ATTACH_LIMIT_S  10 /* for the machine to take a connection and its guest to accept it */
@@ -73,4 +75,38 @@ int attach_agent(const char *id, struct agent *a, struct loop *l, struct err *e)
 	int fd = attach_dial(id, AGENT_PORT, NULL, e);
 
 	return fd < 0 ? fd : agent_open(a, l, fd, e);
+}
+
+static int attach_connect_shim(const struct target *t, struct err *e)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(a.sun_path, sizeof a.sun_path, "%s", t->shim);
+	if (fd < 0)
+		return err_set(e, -errno, "socket: %m");
+	if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0)
+		return err_set(e, -errno, "sandbox \"%s\": its shim does not answer: %m; see: spore ps",
+			       t->sandbox);
+	return take_fd(&fd);
+}
+
+int attach_ask_shim(const struct target *t, const char *method, const ProtobufCMessage *rq, struct err *e)
+{
+	struct ttrpc_conn *c;
+	struct loop l;
+	int r = loop_init(&l), fd;
+
+	if (r < 0)
+		return err_set(e, r, "event loop: %s", strerror(-r));
+	fd = attach_connect_shim(t, e);
+	c = fd < 0 ? NULL : ttrpc_open(&l, fd, NULL, 0, NULL, NULL, e);
+	if (c) {
+		if (ttrpc_request_wait(c, "containerd.task.v2.Task", method, rq, &ctd__empty__descriptor,
+				       ATTACH_LIMIT_S * NS_PER_S, NULL, e) != TTRPC_OK)
+			err_wrap(e, "container \"%s\"", t->container);
+		ttrpc_close(c);
+	}
+	loop_fini(&l);
+	return e->code;
 }

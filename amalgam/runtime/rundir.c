@@ -23,6 +23,7 @@
 
 static const char *const rundir_status_names[] = {
 	[RUNDIR_CREATING] = "creating",
+	[RUNDIR_CREATED] = "created",
 	[RUNDIR_RUNNING] = "running",
 	[RUNDIR_PAUSED] = "paused",
 	[RUNDIR_STOPPED] = "stopped",
@@ -104,7 +105,7 @@ bool rundir_clear_dead(const char *id, bool detached_too)
 static void rundir_sweep_one(void *arg, const struct rundir_state *st)
 {
 	(void)arg;
-	if (!st->is_detached && !rundir_is_live(st))
+	if (!st->is_detached && !st->ns && !rundir_is_live(st))
 		rundir_clear_dead(st->id, false);
 }
 
@@ -156,23 +157,98 @@ int rundir_listen(const char *dir, struct err *e)
 	return take_fd(&fd);
 }
 
-int rundir_save(const char *dir, const struct rundir_state *st, struct err *e)
+void rundir_add_container(struct rundir_state *st, const char *id, enum rundir_status status)
 {
-	AUTO_FREE char *path = mem_printf("%s/state.json", dir);
-	AUTO_BUF struct buf b = { 0 };
+	st->containers = mem_realloc(st->containers, (st->ncontainers + 1) * sizeof *st->containers);
+	st->containers[st->ncontainers++] = (struct rundir_container){ mem_strdup(id), status };
+}
 
-	buf_add_str(&b, "{\n  \"id\": ");
-	str_json(&b, st->id);
-	buf_printf(&b, ",\n  \"status\": \"%s\",\n  \"supervisor\": %d,\n  \"supervisor_start\": %llu,\n"
+void rundir_drop_containers(struct rundir_state *st)
+{
+	while (st->ncontainers)
+		free(st->containers[--st->ncontainers].id);
+	free(take_ptr(&st->containers));
+}
+
+static void rundir_format_container(struct buf *b, const char *id, enum rundir_status status, bool first)
+{
+	buf_add_str(b, first ? "" : ", ");
+	buf_add_str(b, "{ \"id\": ");
+	str_json(b, id);
+	buf_printf(b, ", \"status\": \"%s\" }", rundir_status_name(status));
+}
+
+static void rundir_format_containers(struct buf *b, const struct rundir_state *st)
+{
+	buf_add_str(b, ",\n  \"containers\": [");
+	if (!st->ns && !st->ncontainers)
+		rundir_format_container(b, st->id, st->status, true);
+	for (unsigned i = 0; i < st->ncontainers; i++)
+		rundir_format_container(b, st->containers[i].id, st->containers[i].status, i == 0);
+	buf_add_str(b, "]");
+	if (!st->ns)
+		return;
+	buf_add_str(b, ",\n  \"containerd\": { \"namespace\": ");
+	str_json(b, st->ns);
+	buf_add_str(b, ", \"shim\": ");
+	str_json(b, st->shim ? st->shim : "");
+	buf_add_str(b, " }");
+}
+
+static void rundir_format(struct buf *b, const struct rundir_state *st)
+{
+	buf_add_str(b, "{\n  \"id\": ");
+	str_json(b, st->id);
+	buf_printf(b, ",\n  \"status\": \"%s\",\n  \"supervisor\": %d,\n  \"supervisor_start\": %llu,\n"
 		   "  \"pid\": %d,\n  \"pid_start\": %llu,\n  \"created_ns\": %llu,\n"
 		   "  \"exit_code\": %d,\n  \"clone\": %s,\n  \"detached\": %s,\n  \"command\": ",
 		   rundir_status_name(st->status), st->supervisor,
 		   (unsigned long long)st->supervisor_start, st->vmm,
 		   (unsigned long long)st->vmm_start, (unsigned long long)st->created_ns, st->exit_code,
 		   st->clone ? "true" : "false", st->is_detached ? "true" : "false");
-	str_json(&b, st->command ? st->command : "");
-	buf_add_str(&b, "\n}\n");
+	str_json(b, st->command ? st->command : "");
+	rundir_format_containers(b, st);
+	buf_add_str(b, "\n}\n");
+}
+
+int rundir_save(const char *dir, const struct rundir_state *st, struct err *e)
+{
+	AUTO_FREE char *path = mem_printf("%s/state.json", dir);
+	AUTO_BUF struct buf b = { 0 };
+
+	rundir_format(&b, st);
 	return path_replace(path, b.data, b.len, 0600, e);
+}
+
+static enum rundir_status rundir_status_of(const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(rundir_status_names); i++)
+		if (!strcmp(name, rundir_status_names[i]))
+			return (enum rundir_status)i;
+	return RUNDIR_CREATING;
+}
+
+static int rundir_parse_containers(const struct json *o, struct rundir_state *st, struct err *e)
+{
+	const struct json *owner = json_get(o, "containerd");
+	const char *ns = "", *shim = "";
+
+	if (json_str(json_get(owner, "namespace"), &ns, e) < 0 ||
+	    json_str(json_get(owner, "shim"), &shim, e) < 0)
+		return -EINVAL;
+	json_each (c, json_get(o, "containers")) {
+		const char *id = "", *status = "";
+		if (json_str(json_get(c, "id"), &id, e) < 0 || json_str(json_get(c, "status"), &status, e) < 0)
+			return -EINVAL;
+		rundir_add_container(st, id, rundir_status_of(status));
+	}
+	if (owner) {
+		st->ns = mem_strdup(ns);
+		st->shim = mem_strdup(shim);
+	} else if (!st->ncontainers) {
+		rundir_add_container(st, st->id, st->status);
+	}
+	return 0;
 }
 
 static int rundir_parse(const struct json *o, struct rundir_state *st, struct err *e)
@@ -194,11 +270,9 @@ static int rundir_parse(const struct json *o, struct rundir_state *st, struct er
 	st->supervisor = (pid_t)supervisor;
 	st->vmm = (pid_t)pid;
 	st->exit_code = (int)code;
-	for (unsigned i = 0; i < ARRAY_LEN(rundir_status_names); i++)
-		if (!strcmp(status, rundir_status_names[i]))
-			st->status = (enum rundir_status)i;
+	st->status = rundir_status_of(status);
 	st->command = mem_strdup(command);
-	return 0;
+	return rundir_parse_containers(o, st, e);
 }
 
 static char *rundir_paused_mark(const char *id)
@@ -245,8 +319,10 @@ int rundir_load(const char *id, struct rundir_state *st, struct err *e)
 
 void rundir_state_fini(struct rundir_state *st)
 {
-	free(st->command);
-	st->command = NULL;
+	rundir_drop_containers(st);
+	free(take_ptr(&st->command));
+	free(take_ptr(&st->ns));
+	free(take_ptr(&st->shim));
 }
 
 bool rundir_is_live(const struct rundir_state *st)

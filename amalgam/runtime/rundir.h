@@ -9,7 +9,8 @@
  *
  * A directory is claimed with mkdir(2), so two sandboxes never share a name. One whose supervisor is
  * gone (pid and start time in state.json) belongs to nobody: who wants the name clears it, and
- * rundir_sweep() does unless the sandbox was detached and may still be asked for its output. */
+ * rundir_sweep() does unless the sandbox was detached and may still be asked for its output, or is
+ * containerd's, which has its shim's `delete` take back what is noted there. */
 #pragma once
 
 #include <sys/types.h>
@@ -18,7 +19,12 @@
 
 #define RUNDIR_ID_MAX 64
 
-enum rundir_status { RUNDIR_CREATING, RUNDIR_RUNNING, RUNDIR_PAUSED, RUNDIR_STOPPED };
+enum rundir_status { RUNDIR_CREATING, RUNDIR_CREATED, RUNDIR_RUNNING, RUNDIR_PAUSED, RUNDIR_STOPPED };
+
+struct rundir_container {
+	char *id; /* as the agent knows it; heap */
+	enum rundir_status status;
+};
 
 struct rundir_state {
 	char id[RUNDIR_ID_MAX + 1];
@@ -30,6 +36,11 @@ struct rundir_state {
 	bool clone;                           /* from a template, or booted */
 	bool is_detached;                     /* stays after its end, until `spore rm` */
 	char *command;                        /* for people; heap */
+	/* Oldest first, heap. Who owns a sandbox of one container leaves it empty: that one has the sandbox's
+	 * name and status, and is here when the state was loaded. */
+	struct rundir_container *containers;
+	unsigned ncontainers;
+	char *ns, *shim; /* containerd's: its namespace, and the socket of its shim; heap. NULL: not */
 };
 
 /* [A-Za-z0-9][A-Za-z0-9_.-]*, at most RUNDIR_ID_MAX. -EINVAL with words. */
@@ -57,6 +68,9 @@ INTERNAL MUST_USE int rundir_save(const char *dir, const struct rundir_state *st
 /* -ENOENT: no such sandbox. Free with rundir_state_fini(). The file is ours but is checked anyway. */
 INTERNAL MUST_USE int rundir_load(const char *id, struct rundir_state *st, struct err *e);
 INTERNAL void rundir_state_fini(struct rundir_state *st);
+/* One more at the end of the list; forget them all. */
+INTERNAL void rundir_add_container(struct rundir_state *st, const char *id, enum rundir_status status);
+INTERNAL void rundir_drop_containers(struct rundir_state *st);
 /* Note that a running sandbox is paused, or is no more. Its state file is its supervisor's to write. */
 INTERNAL MUST_USE int rundir_set_paused(const char *id, bool paused, struct err *e);
 INTERNAL const char *rundir_status_name(enum rundir_status s);

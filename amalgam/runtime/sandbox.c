@@ -158,8 +158,21 @@ int sandbox_disk_add(struct sandbox *s, const struct sandbox_disk *d, uint32_t *
 			return err_set(e, -ENOSPC, "the machine has no room for another disk");
 		r = hv_attach_blk(&s->vm, *slot, d->fd, d->read_only, e);
 	}
-	s->slots_used |= 1u << *slot;
+	if (r == 0)
+		s->slots_used |= 1u << *slot;
 	return r;
+}
+
+/* A driver that stays hears of another disk some time later: until then a container would be mounted from one
+ * of the wrong size. */
+int sandbox_disk_remove(struct sandbox *s, uint32_t slot, struct err *e)
+{
+	bool is_empty;
+	int r = hv_detach(&s->vm, slot, &is_empty, e);
+
+	if (is_empty)
+		s->slots_used &= ~(1u << slot);
+	return r < 0 ? err_wrap(e, "disk in slot %u", slot) : 0;
 }
 
 static int sandbox_attach_disks(struct sandbox *s, const struct sandbox_spec *spec, struct err *e)

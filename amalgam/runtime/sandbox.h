@@ -78,7 +78,7 @@ struct sandbox {
 	struct agent agent;
 	struct sandbox_events events;
 	uint32_t slot[SANDBOX_MAX_DISKS]; /* where each disk of the spec went */
-	uint32_t slots_used;              /* bit i: slot i has had a disk */
+	uint32_t slots_used;              /* bit i: slot i has a disk, or may not get one any more */
 	bool is_clone;
 	int console_fd;      /* borrowed, readable: its end explains a guest's */
 	bool gone;
@@ -104,6 +104,10 @@ INTERNAL void sandbox_stop(struct sandbox *s);
 /* One more disk; *slot is where it went, for a container's storage. */
 INTERNAL MUST_USE int sandbox_disk_add(struct sandbox *s, const struct sandbox_disk *d, uint32_t *slot,
 				       struct err *e);
+/* And one less, after its container: RemoveContainer has unmounted it when it answers, and unbound a slot
+ * that was bound for it. A slot whose driver stays (a drive's, one that the guest could not let go of) is not
+ * used again. */
+INTERNAL MUST_USE int sandbox_disk_remove(struct sandbox *s, uint32_t slot, struct err *e);
 /* One more share, or one less. Remove it after the containers that use it: RemoveContainer has unmounted
  * it when it answers. */
 INTERNAL MUST_USE int sandbox_share_add(struct sandbox *s, const struct sandbox_share *share,

@@ -39,12 +39,16 @@ struct shim_create {
 void create_undo(struct shim_container *c)
 {
 	struct shim_pod *pod = &c->shim->pod;
+	struct err e = { 0 };
 
 	if (pod->status != POD_UP)
 		return;
 	for (unsigned i = 0; i < c->binds.n; i++)
 		sandbox_share_remove(&pod->sandbox, c->binds.name[i], NULL);
 	c->binds.n = 0;
+	if (c->has_disk && sandbox_disk_remove(&pod->sandbox, c->rootfs.slot, &e) < 0)
+		log_warn("disk not taken out", KV("id", c->id), KV("reason", e.msg));
+	c->has_disk = false;
 }
 
 static void create_close(struct shim_create *op)
@@ -147,6 +151,7 @@ static void create_on_created(void *arg, const struct ttrpc_result *res)
 	}
 	c->in_guest = true;
 	create_close(op);
+	pod_note(c->shim);
 	create_publish(op);
 	process_watch(&c->init.run);
 	r.pid = shim_pid(c->shim);
@@ -213,8 +218,10 @@ static void create_on_pod(void *arg, const struct err *why)
 	struct shim_create *op = arg;
 	struct err e = *why;
 
-	if (op->made_pod && op->disk.fd >= 0)
+	if (op->made_pod && op->disk.fd >= 0) {
 		op->c->rootfs.slot = op->c->shim->pod.sandbox.slot[0];
+		op->c->has_disk = true;
+	}
 	if (e.code == 0 && op->c->aborted)
 		err_set(&e, -ECANCELED, "create of %s was given up", op->c->id);
 	if (e.code < 0 || create_hooks(op->c, &e) < 0)
@@ -233,6 +240,7 @@ static int create_attach(struct shim_create *op, struct err *e)
 	if (op->disk.fd >= 0 &&
 	    (r = sandbox_disk_add(&pod->sandbox, &op->disk, &op->c->rootfs.slot, e)) < 0)
 		return err_wrap(e, "rootfs");
+	op->c->has_disk = op->disk.fd >= 0;
 	for (unsigned i = 0; i < b->n; i++)
 		if ((r = sandbox_share_add(&pod->sandbox, &b->share[i], e)) < 0)
 			return r;

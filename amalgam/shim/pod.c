@@ -270,12 +270,59 @@ static int pod_claim(struct shim *s, struct err *e)
 	pod->state.created_ns = clock_wall_ns();
 	pod->state.is_detached = false;
 	pod->state.command = pod_owner(s->ns, s->id);
+	pod->state.ns = mem_strdup(s->ns);
+	pod->state.shim = mem_strdup(s->socket);
 	if ((r = rundir_save(pod->dir, &pod->state, e)) < 0 ||
 	    (r = pod->console_fd = rundir_open_log(pod->dir, "console.log", e)) < 0 ||
 	    (r = pod->listen_fd = rundir_listen(pod->dir, e)) < 0 ||
 	    (r = pod->kvm_fd = hv_open_kvm(e)) < 0)
 		return r;
 	return 0;
+}
+
+/* Oldest first; the shim's list has the youngest first. */
+static void pod_list(struct rundir_state *st, const struct shim_container *c)
+{
+	static const enum rundir_status of[] = {
+		[CTD__STATUS__CREATED] = RUNDIR_CREATED,
+		[CTD__STATUS__RUNNING] = RUNDIR_RUNNING,
+		[CTD__STATUS__STOPPED] = RUNDIR_STOPPED,
+		[CTD__STATUS__PAUSED] = RUNDIR_PAUSED,
+	};
+
+	if (!c)
+		return;
+	pod_list(st, c->next);
+	if (!c->creating)
+		rundir_add_container(st, c->id, of[shim_proc_status(&c->init)]);
+}
+
+/* A sandbox is paused when some of its containers are and none runs. */
+static enum rundir_status pod_rundir_status(const struct rundir_state *st)
+{
+	enum rundir_status s = RUNDIR_RUNNING;
+
+	for (unsigned i = 0; i < st->ncontainers; i++) {
+		if (st->containers[i].status == RUNDIR_RUNNING)
+			return RUNDIR_RUNNING;
+		if (st->containers[i].status == RUNDIR_PAUSED)
+			s = RUNDIR_PAUSED;
+	}
+	return s;
+}
+
+void pod_note(struct shim *s)
+{
+	struct shim_pod *pod = &s->pod;
+	struct err e = { 0 };
+
+	if (!pod->dir || (pod->status != POD_UP && pod->status != POD_DOWN))
+		return;
+	rundir_drop_containers(&pod->state);
+	pod_list(&pod->state, s->containers);
+	pod->state.status = pod->status == POD_UP ? pod_rundir_status(&pod->state) : RUNDIR_STOPPED;
+	if (rundir_save(pod->dir, &pod->state, &e) < 0)
+		log_warn("state not saved", KV("id", s->id), KV("reason", e.msg));
 }
 
 static void pod_ready(void *arg, const struct err *why)

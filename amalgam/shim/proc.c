@@ -193,6 +193,8 @@ static void shim_tell_exit(struct shim_proc *p)
 	struct shim_wait *w;
 
 	p->status = CTD__STATUS__STOPPED;
+	if (!*p->exec_id)
+		pod_note(p->ctr->shim);
 	shim_stdio_close_in(&p->io);
 	shim_publish_exit(p);
 	while ((w = p->waits)) {
@@ -282,6 +284,8 @@ void shim_proc_started(struct shim_proc *p)
 
 	p->starting = NULL;
 	p->status = CTD__STATUS__RUNNING;
+	if (!*p->exec_id)
+		pod_note(p->ctr->shim);
 	shim_publish_start(p);
 	p->exited_ns = 0;
 	if (over)

@@ -79,6 +79,7 @@ struct shim_container {
 	bool paused;
 	bool mounted;   /* bundle/rootfs is ours to unmount */
 	struct container_rootfs rootfs;
+	bool has_disk;  /* the machine has it in rootfs.slot */
 	struct binds binds; /* names of its shares; the descriptors are closed when the machine has them */
 	struct shim_create *create; /* while creating */
 	bool in_guest;  /* the agent knows it */
@@ -154,6 +155,8 @@ INTERNAL MUST_USE int pod_start(struct shim *s, struct shim_container *c,
 				struct err *e);
 /* End the machine and everything that belongs to the sandbox. Processes that still ran have exited. */
 INTERNAL void pod_stop(struct shim *s);
+/* A container came, went or is in another state: tell who reads the sandbox's state file. */
+INTERNAL void pod_note(struct shim *s);
 /* Hold the machine to the limits of a container on the host, as far as it can be. */
 INTERNAL void pod_limit(struct shim *s, const Grpc__LinuxResources *r);
 /* Where its cgroup is noted, for hostcg_load(); heap. */

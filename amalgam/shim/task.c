@@ -454,6 +454,7 @@ static void task_on_frozen(void *arg, const struct ttrpc_result *res)
 
 	if (res->code == TTRPC_OK && c) {
 		c->paused = op->pause && c->init.status == CTD__STATUS__RUNNING;
+		pod_note(s);
 		task_publish_pause(s, c, op->pause);
 	}
 	task_relay(op->call, res);
@@ -596,6 +597,7 @@ static void task_delete_container(struct shim_proc *p, struct ttrpc_call *call)
 	shim_container_unmount(c);
 	task_delete_reply(call, p, pid);
 	shim_container_free(c);
+	pod_note(s);
 	shim_maybe_end(s);
 }
 

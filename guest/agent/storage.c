@@ -130,6 +130,7 @@ static int ga_storage_block(struct ga_storage *st, const Grpc__Storage *s, struc
 		return err_set(e, errno == ENOENT ? -EAGAIN : -errno, "%s: %m", node);
 	if (!S_ISBLK(sb.st_mode))
 		return err_set(e, -ENOTBLK, "%s is no block device", node);
+	st->is_disk = true;
 	return ga_storage_mount(st, s, s->fstype, node, e);
 }
 
@@ -251,8 +252,20 @@ const char *const *ga_storage_drivers(size_t *n)
 
 /* ---- Lists */
 
+/* A container that is being made has a copy of our mounts for a moment: as long as that keeps the file
+ * system mounted, unmounting ours writes nothing back. */
+static void ga_storage_sync(const char *mount_point)
+{
+	AUTO_CLOSE int fd = open(mount_point, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd >= 0)
+		(void)!syncfs(fd);
+}
+
 static void ga_storage_undo(struct ga_storage *st)
 {
+	if (st->is_mounted && st->is_disk)
+		ga_storage_sync(st->mount_point);
 	if (st->is_mounted)
 		ga_mount_undo(st->mount_point);
 	if (st->is_made)

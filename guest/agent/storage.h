@@ -17,6 +17,7 @@ struct ga_storage {
 	unsigned users;
 	int slot; /* bound for it, -1 = none */
 	bool is_mounted;
+	bool is_disk; /* whose host is going to take it out */
 	bool is_made; /* the directory is ours to remove with its content */
 };
 

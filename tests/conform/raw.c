@@ -29,6 +29,7 @@
 #include "amalgam/wire/ttrpc_frame.c"
 #include "amalgam/wire/ttrpc.c"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>

@@ -572,6 +572,77 @@ static void case_loop(void)
 	raw_run_on("c2", "cat /new; ls -d /bin", mounts, 1);
 }
 
+/* A file by this name that the process has open. */
+static bool raw_has_open(pid_t pid, const char *name)
+{
+	char path[64], target[500];
+	bool found = false;
+	struct dirent *ent;
+	DIR *d;
+
+	snprintf(path, sizeof path, "/proc/%d/fd", pid);
+	d = opendir(path);
+	expect(d, "%s", path);
+	while ((ent = readdir(d))) {
+		ssize_t n = readlinkat(dirfd(d), ent->d_name, target, sizeof target - 1);
+
+		target[n > 0 ? n : 0] = 0;
+		found |= !strcmp(target, name);
+	}
+	closedir(d);
+	return found;
+}
+
+/* More disks, one after the other, than a machine has room for at a time; every second Create fails. */
+static void case_many_disks(void)
+{
+	char image[300], first[310], command[1200];
+	char *rw[] = { "loop", "rw" }, *ro[] = { "loop", "ro" };
+	Ctd__Mount a, *mounts[] = { &a };
+	pid_t task;
+
+	snprintf(image, sizeof image, "%s/image", dir);
+	snprintf(first, sizeof first, "%s.first", image);
+	snprintf(command, sizeof command, "PATH=$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 -d %s %s 16M && "
+		 "cp %s %s", root, image, image, first);
+	expect(system(command) == 0, "mke2fs");
+	raw_mount(&a, "ext4", first, rw, 2);
+	own_mounts = mounts, own_mount_count = 1;
+	task = raw_up("pod", "exec sleep 1000", NULL);
+	/* Each adds a line; one that cannot write only looks. The status is how many there are. */
+	raw_bundle("c1", "echo x >>/n; exit `cat /n | wc -l`", false, NULL);
+	raw_bundle("c2", "true", false, NULL);
+	raw_write(raw_path("c2", "config.json"),
+		  "{\"ociVersion\":\"1.0.2\",\"process\":{\"user\":{\"uid\":0,\"gid\":0},"
+			"\"args\":[\"nonesuch\"],\"env\":[\"PATH=/bin\"],\"cwd\":\"/\"},"
+		  "\"root\":{\"path\":\"rootfs\"},\"linux\":{\"namespaces\":[{\"type\":\"mount\"}]}}");
+	for (unsigned i = 1; i <= 40; i++) {
+		bool writes = i % 4 != 0;
+
+		raw_mount(&a, "ext4", image, writes ? rw : ro, 2);
+		if (i % 2 == 0)
+			expect(raw_create("c2", NULL, NULL) != TTRPC_OK, "%u: made of nothing", i);
+		expect(raw_create("c1", NULL, NULL) == TTRPC_OK, "%u: Create", i);
+		expect(raw_has_open(task, image), "%u: its disk is not open", i);
+		expect(raw_start_process("c1", "") == TTRPC_OK, "%u: Start", i);
+		expect(raw_wait("c1", "")->exit_status == i - i / 4, "%u: its disk", i);
+		expect(raw_delete("c1", "", NULL) == TTRPC_OK, "%u: Delete", i);
+		expect(!raw_has_open(task, image), "%u: its disk is still open", i);
+	}
+	raw_write(raw_path("c1", "config.json"), "");
+	expect(raw_create("c1", NULL, NULL) != TTRPC_OK, "made of nothing");
+	expect(!raw_has_open(task, image), "what was never made has a disk open");
+	own_mounts = NULL;
+	raw_bundle("c3", "exec sleep 1000", false, NULL);
+	expect(raw_create("c3", NULL, NULL) == TTRPC_OK, "Create");
+	expect(raw_has_open(task, first), "the first disk is not open");
+	raw_kill("pod", "", SIGKILL, true);
+	raw_wait("pod", "");
+	expect(raw_delete("pod", "", NULL) == TTRPC_OK, "Delete");
+	expect(!raw_has_open(task, first), "the first disk is still open");
+	raw_finish("c3");
+}
+
 static void case_cgroup(void)
 {
 	pid_t pid = raw_up("c1", "exec sleep 1000", NULL);

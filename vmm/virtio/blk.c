@@ -559,7 +559,7 @@ int vblk_insert(struct vdev *d, const struct vblk_config *c, struct err *e)
 	struct vblk *v = vblk_of(d), probe = { .fd = c->fd, .read_only = c->read_only };
 	int r = vblk_load(&probe, c, e);
 
-	if (r == 0 && (probe.space.blk_size != VBLK_SECTOR || probe.read_only != v->read_only))
+	if (r == 0 && (probe.space.blk_size != v->space.blk_size || probe.read_only != v->read_only))
 		r = err_set(e, -ENOTSUP, "disk: needs a slot of its own");
 	if (r < 0) {
 		close(c->fd);
@@ -572,5 +572,25 @@ int vblk_insert(struct vdev *d, const struct vblk_config *c, struct err *e)
 	v->space.capacity = probe.space.capacity;
 	vdev_config_changed(d);
 	vdev_unlock(d);
+	return 0;
+}
+
+int vblk_eject(struct vdev *d, struct err *e)
+{
+	struct vblk *v = vblk_of(d);
+	bool was_parked = v->parked;
+	int fd, r = vblk_quiesce(d);
+
+	if (r < 0)
+		return err_set(e, r, "disk: requests under way do not end");
+	vdev_lock(d);
+	fd = take_fd(&v->fd);
+	v->is_bdev = v->no_nowait = false;
+	v->space.capacity = 0;
+	vdev_config_changed(d);
+	vdev_unlock(d);
+	close(fd);
+	if (!was_parked)
+		vblk_resume(d);
 	return 0;
 }

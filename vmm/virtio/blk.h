@@ -57,3 +57,6 @@ INTERNAL bool vblk_is_empty(struct vdev *d);
 /* Put a disk into it; c->fd is taken. -ENOTSUP: a disk with larger blocks, or of the other kind
  * (read_only), needs a slot of its own. Loop thread, no lock. */
 INTERNAL MUST_USE int vblk_insert(struct vdev *d, const struct vblk_config *c, struct err *e);
+/* Take the disk out again and close it: d is an empty drive then, also if it was not before. -EBUSY: host
+ * calls under way did not end within VBLK_QUIESCE_MS. Loop thread, no lock. */
+INTERNAL MUST_USE int vblk_eject(struct vdev *d, struct err *e);

@@ -281,7 +281,7 @@ detached_life() {
 	status 0
 	that grep -qE '^bg +running +[0-9]+ +clone +[0-9]+s  '"$(shortened)"'$' out
 	sp ps --json
-	that grep -qE '^\[\{"id":"bg","status":"running","pid":[0-9]+,"clone":true,"created_ns":[0-9]+,"exit_code":0,"command":"'"$(shortened | sed 's/"/\\\\"/g')"'"\}\]$' out
+	that grep -qE '^\[\{"id":"bg","status":"running","pid":[0-9]+,"clone":true,"created_ns":[0-9]+,"exit_code":0,"command":"'"$(shortened | sed 's/"/\\\\"/g')"'","containers":\[\{"id":"bg","status":"running"\}\],"namespace":null\}\]$' out
 	sp logs bg
 	status 0
 	out "begins
@@ -447,10 +447,10 @@ unknown_sandbox() {
 	local c
 	for c in "exec ghost -- /bin/true" "kill ghost" "logs ghost" "rm ghost" "pause ghost" "resume ghost"; do
 		sp $c
-		refused 'no sandbox named "ghost"; see: spore ps'
+		refused 'no sandbox or container named "ghost"; see: spore ps'
 	done
 	sp exec ../bg -- /bin/true
-	refused 'name "../bg": use 1 to 64 letters, digits, '"'_', '.', '-'"', starting with a letter or digit'
+	refused 'no sandbox named ".."; see: spore ps'
 	detached bg /bin/sleep 1000
 	sp kill bg NOSUCH
 	refused 'kill: unknown signal NOSUCH; use a number or a name like TERM'

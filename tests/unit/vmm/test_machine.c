@@ -305,3 +305,92 @@ TEST(vmm_a_machine_that_could_not_be_made_refuses_everything_else)
 	}
 	mrig_end();
 }
+
+/* A DETACH that leaves the device is 1. */
+static int tmach_disk(struct mrig *r, uint32_t op, unsigned slot, unsigned flags, int fd, struct err *e)
+{
+	struct ctl_request rq = { .op = op, .slot = slot, .flags = flags };
+	int fds[FD_PASS_MAX] = { fd };
+	uint64_t value = 0;
+	int code;
+
+	*e = (struct err){ 0 };
+	code = vmm_serve(r->m, &rq, fds, fd < 0 ? 0 : 1, &value, e);
+	CHECK(fd < 0 || code < 0 || fds[0] == -1);
+	return code < 0 ? code : (int)value;
+}
+
+static bool tmach_is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) >= 0;
+}
+
+TEST(vmm_closes_a_disk_that_is_taken_out_and_takes_another_in_its_slot)
+{
+	static const unsigned slots[] = { CTL_SLOT_DRIVE, CTL_SLOT_DRIVE_RO, CTL_SLOT_FREE, LAYOUT_SLOTS - 1 };
+	struct mrig r;
+	struct err e;
+
+	mrig_boot(&r, 1, 1);
+	mrig_must_create(&r);
+	for (unsigned i = 0; i < 2 * ARRAY_LEN(slots); i++) {
+		unsigned k = slots[i / 2], flags = k == CTL_SLOT_DRIVE_RO ? CTL_F_READONLY : 0;
+		int fd = mrig_memory(MIB(1));
+
+		test_note("slot %u, disk %u", k, i % 2);
+		CHECK_EQ(tmach_disk(&r, CTL_ATTACH_BLK, k, flags, fd, &e), 0);
+		CHECK_EQ(tmach_disk(&r, CTL_ATTACH_BLK, k, flags, mrig_memory(MIB(1)), &e), -EBUSY);
+		CHECK(tmach_is_open(fd));
+		CHECK_EQ(tmach_disk(&r, CTL_DETACH, k, 0, -1, &e), 0);
+		CHECK(!tmach_is_open(fd));
+		CHECK(!r.m->slots.slot[k].dev);
+	}
+	mrig_end();
+}
+
+TEST(vmm_leaves_a_driver_its_device_when_the_disk_is_taken_out)
+{
+	static const unsigned slots[] = { CTL_SLOT_DRIVE, CTL_SLOT_FREE };
+	struct mrig r;
+	struct err e;
+
+	mrig_boot(&r, 1, 1);
+	mrig_must_create(&r);
+	for (unsigned i = 0; i < 2 * ARRAY_LEN(slots); i++) {
+		unsigned k = slots[i / 2];
+		uint32_t driver = 3, generation;
+		int fd = mrig_memory(MIB(1));
+
+		test_note("slot %u, disk %u", k, i % 2);
+		CHECK_EQ(tmach_disk(&r, CTL_ATTACH_BLK, k, 0, fd, &e), 0);
+		slots_mmio(&r.m->slots, LAYOUT_SLOT_BASE + k * LAYOUT_SLOT_BYTES + 0x70,
+			   (uint8_t *)&driver, 4, true);
+		generation = r.m->slots.slot[k].generation;
+		CHECK_EQ(tmach_disk(&r, CTL_DETACH, k, 0, -1, &e), 1);
+		CHECK(!tmach_is_open(fd));
+		CHECK(r.m->slots.slot[k].dev && vblk_is_empty(r.m->slots.slot[k].dev));
+		CHECK(r.m->slots.slot[k].generation != generation);
+		CHECK_EQ(tmach_disk(&r, CTL_DETACH, k, 0, -1, &e), -ENOENT);
+	}
+	mrig_end();
+}
+
+TEST(vmm_takes_nothing_out_of_a_slot_but_a_disk)
+{
+	static const unsigned slots[] = { CTL_SLOT_VSOCK, CTL_SLOT_RNG, CTL_SLOT_BALLOON, CTL_SLOT_DRIVE,
+					  CTL_SLOT_SHARE, CTL_SLOT_FREE, LAYOUT_SLOTS, UINT_MAX };
+	struct mrig r;
+	struct err e;
+
+	mrig_boot(&r, 1, 1);
+	mrig_must_create(&r);
+	for (unsigned i = 0; i < ARRAY_LEN(slots); i++) {
+		char want[32];
+
+		snprintf(want, sizeof want, "slot %u has no disk", slots[i]);
+		CHECK_EQ(tmach_disk(&r, CTL_DETACH, slots[i], 0, -1, &e), -ENOENT);
+		CHECK_STR(e.msg, want);
+	}
+	CHECK(r.m->slots.slot[CTL_SLOT_VSOCK].dev);
+	mrig_end();
+}

@@ -901,6 +901,65 @@ TEST(blk_quiesce_leaves_nothing_in_flight_and_resume_goes_on)
 	tblk_end(&r, fd);
 }
 
+TEST(blk_whose_disk_is_taken_out_is_an_empty_drive)
+{
+	struct vqr r;
+	struct err e = { 0 };
+	int first = tblk_start(&r, false), second = tblk_file(), fd = vblk_of(r.dev)->fd;
+	struct vblk_config c = { .fd = dup(second) };
+
+	CHECK_EQ(tblk_do(&r, 0, 7, 512, true, NULL), 0);
+	CHECK_EQ(vblk_eject(r.dev, &e), 0);
+	CHECK(vblk_is_empty(r.dev));
+	CHECK_EQ(fcntl(fd, F_GETFD), -1);
+	CHECK_EQ(vblk_of(r.dev)->space.capacity, 0);
+	CHECK_EQ(tblk_do(&r, 0, 7, 512, true, NULL), 1); /* VIRTIO_BLK_S_IOERR */
+	CHECK_EQ(tblk_do(&r, 1, 7, 512, false, NULL), 1);
+	CHECK_EQ(ftruncate(second, MIB(1)), 0);
+	CHECK_EQ(vblk_insert(r.dev, &c, &e), 0);
+	CHECK_EQ(vblk_of(r.dev)->space.capacity, MIB(1) / 512);
+	CHECK_EQ(tblk_do(&r, 0, 7, 512, true, NULL), 0);
+	CHECK_EQ(vqr_get8(&r, TBLK_BUF), 7);
+	close(second);
+	tblk_end(&r, first);
+}
+
+TEST(blk_takes_back_only_a_disk_with_blocks_of_the_same_size)
+{
+	struct vqr r;
+	struct err e = { 0 };
+	int fd = tblk_file();
+	struct vblk_config c = { .fd = dup(fd), .logical_block_bytes = 4096 };
+	struct vdev *d = NULL;
+
+	vqr_init(&r, VQR_RAM);
+	CHECK_EQ(vblk_new(&c, &r.loop, &r.mem, &d, &e), 0);
+	vqr_attach(&r, d);
+	CHECK_EQ(vblk_eject(d, &e), 0);
+	c = (struct vblk_config){ .fd = dup(fd) };
+	CHECK_EQ(vblk_insert(d, &c, &e), -ENOTSUP);
+	CHECK(vblk_is_empty(d));
+	tblk_end(&r, fd);
+}
+
+TEST(blk_answers_every_request_when_its_disk_is_taken_out)
+{
+	for (unsigned round = 0; round < 50; round++) {
+		struct vqr r;
+		struct err e = { 0 };
+		int fd = tblk_start(&r, false);
+
+		for (unsigned i = 0; i < 48; i++)
+			tblk_send(&r, i, i % 2);
+		vqr_kick(&r, 0);
+		if (round % 2)
+			usleep(round * 4);
+		CHECK_EQ(vblk_eject(r.dev, &e), 0);
+		CHECK(vqr_wait(&r, 0, 48));
+		tblk_end(&r, fd);
+	}
+}
+
 /* The other machine: same memory, fresh device over the same file. */
 static int tblk_restore(struct vqr *from, struct vqr *to, const struct buf *state, size_t cut,
 			int fd, bool read_only)
