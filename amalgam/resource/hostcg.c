@@ -326,14 +326,11 @@ static int hostcg_make_dirs(struct hostcg_tree *t)
 	return 0;
 }
 
-static int hostcg_make_tree(struct hostcg_tree *t, bool shared_parent, struct err *e)
+static int hostcg_make_tree(struct hostcg_tree *t, struct err *e)
 {
 	AUTO_FREE char *procs = mem_printf("%s/cgroup.procs", t->dir);
 	int r = -ENOENT;
 
-	/* Whoever leaves last removes the parent that all without a place of their own share. */
-	if (shared_parent)
-		t->made = strlen(t->mount) + strlen(HOSTCG_DEFAULT);
 	for (int tries = 0; tries < 20 && r == -ENOENT; tries++)
 		r = hostcg_make_dirs(t);
 	if (r < 0)
@@ -359,7 +356,7 @@ static int hostcg_remove_tree(struct hostcg_tree *t, uint64_t deadline)
 	/* Parents: others may be in them, then they stay. */
 	while (strlen(dir) > t->made) {
 		*strrchr(dir, '/') = '\0';
-		if (rmdir(dir) < 0)
+		if (rmdir(dir) < 0 && errno != ENOENT) /* planned, but never made */
 			break;
 	}
 	t->made = 0;
@@ -379,8 +376,21 @@ static void hostcg_drop_tree(struct hostcg *cg, size_t i)
 	memmove(t, t + 1, (--cg->n - i) * sizeof *t);
 }
 
-int hostcg_create(struct hostcg *cg, const char *cgroups_path, const char *id,
-			      struct err *e)
+/* Whoever leaves last removes the parent that all without a place of their own share. */
+static void hostcg_plan_tree(struct hostcg_tree *t, bool shared_parent)
+{
+	size_t i = strlen(t->mount);
+
+	t->made = shared_parent ? i + strlen(HOSTCG_DEFAULT) : 0;
+	while (!t->made && t->dir[i]) {
+		i += 1 + strcspn(t->dir + i + 1, "/");
+		AUTO_FREE char *dir = mem_strndup(t->dir, i);
+		if (access(dir, F_OK) < 0)
+			t->made = i;
+	}
+}
+
+int hostcg_plan(struct hostcg *cg, const char *cgroups_path, const char *id, struct err *e)
 {
 	AUTO_BUF struct buf path = { 0 };
 	int r = hostcg_place(cgroups_path, id, &path, e);
@@ -389,9 +399,23 @@ int hostcg_create(struct hostcg *cg, const char *cgroups_path, const char *id,
 	if (r < 0)
 		return r;
 	cg->path = buf_take_cstr(&path);
+	cg->shared = !*cgroups_path;
 	r = hostcg_find_trees(cg, e);
+	if (r < 0)
+		hostcg_fini(cg);
+	for (size_t i = 0; i < cg->n; i++)
+		hostcg_plan_tree(&cg->trees[i], cg->shared);
+	return r;
+}
+
+int hostcg_create(struct hostcg *cg, struct err *e)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < cg->n && !cg->shared; i++)
+		cg->trees[i].made = 0; /* so far */
 	for (size_t i = 0; i < cg->n && r == 0;) {
-		r = hostcg_make_tree(&cg->trees[i], !*cgroups_path, e);
+		r = hostcg_make_tree(&cg->trees[i], e);
 		if (r < 0 && !cg->trees[i].has && cg->n > 1) {
 			hostcg_drop_tree(cg, i);
 			r = 0;

@@ -55,7 +55,8 @@ struct hostcg_tree {
 
 /* Start from HOSTCG_NONE; hostcg_fini() releases memory and descriptors, and removes nothing. */
 struct hostcg {
-	char *path; /* "/a/b"; NULL = none */
+	char *path;  /* "/a/b"; NULL = none */
+	bool shared; /* it asked for no place: its parent is removed by whoever leaves last */
 	struct hostcg_tree trees[HOSTCG_MAX_TREES];
 	size_t n;
 };
@@ -69,12 +70,15 @@ INTERNAL bool hostcg_is_unified(void);
 INTERNAL MUST_USE int hostcg_place(const char *cgroups_path, const char *id, struct buf *out,
 				   struct err *e);
 
-/* Make the group, or use it as it is where it exists already. Version 2: controllers are handed
- * down on the way wherever the kernel allows it (it does not below a group with processes in it).
- * Version 1: cpuset.cpus and .mems are taken from the parent, as nothing could enter otherwise. On
+/* What hostcg_create() is going to make, as far as it is missing now: to be saved before, since who is
+ * killed while making it could not say any more. Nothing is made. */
+INTERNAL MUST_USE int hostcg_plan(struct hostcg *cg, const char *cgroups_path, const char *id,
+				  struct err *e);
+/* Make the group that was planned, or use it as it is where it exists already. Version 2: controllers
+ * are handed down on the way wherever the kernel allows it (it does not below a group with processes in
+ * it). Version 1: cpuset.cpus and .mems are taken from the parent, as nothing could enter otherwise. On
  * failure what was made is removed and *cg is HOSTCG_NONE. */
-INTERNAL MUST_USE int hostcg_create(struct hostcg *cg, const char *cgroups_path, const char *id,
-				    struct err *e);
+INTERNAL MUST_USE int hostcg_create(struct hostcg *cg, struct err *e);
 
 /* For who comes after us, such as the shim's "delete": append {"path":..,"made":[..]} to b, and
  * make the group from it again, only to kill, count, freeze and remove. Hierarchies that are no

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "amalgam/base/clock.h"
 #include "amalgam/base/fd.h"
@@ -97,10 +98,19 @@ static void shim_accept(struct watch *w, uint32_t events)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+/* Unless `delete` has removed it and it is another's by now. */
+static void shim_unlink_socket(const struct shim *s)
+{
+	struct stat st;
+
+	if (stat(s->socket, &st) == 0 && st.st_dev == s->socket_dev && st.st_ino == s->socket_ino)
+		unlink(s->socket);
+}
+
 /* Whatever is left goes: machine, mounts, cgroup, directory, socket. */
 static NORETURN void shim_end(struct shim *s)
 {
-	unlink(s->socket);
+	shim_unlink_socket(s);
 	pod_stop(s); /* first: it answers what is under way */
 	while (s->containers)
 		shim_container_free(s->containers);
@@ -186,11 +196,16 @@ void shim_serve(const struct shim_flags *f, const struct shim_bootstrap *b, cons
 {
 	static struct shim s; /* one for each process */
 	char cwd[PATH_MAX];
+	struct stat st;
 
 	s.ns = mem_strdup(f->ns);
 	s.id = mem_strdup(group);
 	s.bundle = mem_strdup(getcwd(cwd, sizeof cwd) ? cwd : "/");
 	snprintf(s.socket, sizeof s.socket, "%s", socket);
+	if (stat(socket, &st) == 0) {
+		s.socket_dev = st.st_dev;
+		s.socket_ino = st.st_ino;
+	}
 	s.listen_fd = listen_fd;
 	s.pod.kvm_fd = s.pod.console_fd = s.pod.listen_fd = -1;
 	fd_set_nonblock(listen_fd, true);

@@ -222,9 +222,11 @@ char *pod_cgroup_file(const char *dir)
 static int pod_cgroup_make(struct shim *s, const Grpc__Spec *spec, struct err *e)
 {
 	struct shim_pod *pod = &s->pod;
-	int r = hostcg_create(&pod->cgroup, spec->linux->cgroupspath, s->id, e);
+	int r = hostcg_plan(&pod->cgroup, spec->linux->cgroupspath, s->id, e);
 
-	if (r < 0 || (r = pod_cgroup_note(pod, e)) < 0)
+	/* Noted before, for we may be killed while it is made; and after, for others may have made parts. */
+	if (r < 0 || (r = pod_cgroup_note(pod, e)) < 0 || (r = hostcg_create(&pod->cgroup, e)) < 0 ||
+	    (r = pod_cgroup_note(pod, e)) < 0)
 		return r;
 	if (spec->linux->resources)
 		pod_limit(s, spec->linux->resources);

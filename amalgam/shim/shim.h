@@ -175,6 +175,8 @@ struct shim {
 	struct loop loop;
 	char *ns, *id, *bundle; /* id: the pod's, which is its first container's */
 	char socket[ADDRESS_MAX];
+	dev_t socket_dev; /* which file that is, while it is ours */
+	ino_t socket_ino;
 	struct shim_log log;
 	struct shim_events events;
 	int listen_fd;

@@ -175,6 +175,41 @@ static void shim_remove_cgroup(const char *dir)
 	hostcg_fini(&cg);
 }
 
+/* NULL: nobody listens there. */
+static struct ttrpc_conn *shim_call_on(const char *socket)
+{
+	static struct loop loop;
+	int fd = address_connect(socket);
+
+	return fd < 0 || loop_init(&loop) < 0 ? NULL : ttrpc_open(&loop, fd, NULL, 0, NULL, NULL, NULL);
+}
+
+static ProtobufCMessage *shim_ask(struct ttrpc_conn *c, const char *method, const ProtobufCMessage *rq,
+				  const ProtobufCMessageDescriptor *answer)
+{
+	ProtobufCMessage *m = NULL;
+
+	(void)!ttrpc_request_wait(c, "containerd.task.v2.Task", method, rq, answer,
+				  SHIM_GRACE_MS * NS_PER_MS, &m, NULL);
+	return m;
+}
+
+/* A daemon that has made nothing yet, of which containerd may not know. */
+static void shim_kill_daemon(const struct shim_flags *f, const char *socket)
+{
+	Ctd__ConnectRequest rq = CTD__CONNECT_REQUEST__INIT;
+	struct ttrpc_conn *c = shim_call_on(socket);
+	ProtobufCMessage *m;
+
+	rq.id = (char *)(uintptr_t)f->id;
+	m = c ? shim_ask(c, "Connect", &rq.base, &ctd__connect_response__descriptor) : NULL;
+	if (m) {
+		pid_t pid = (pid_t)((Ctd__ConnectResponse *)m)->shim_pid;
+		shim_kill(pid, proc_start_time(pid));
+		protobuf_c_message_free_unpacked(m, NULL);
+	}
+}
+
 /* The pod and all it holds, dead or alive. Afterwards its name is free. The pid that its task had, or 0. */
 static pid_t shim_delete_pod(const struct shim_flags *f, const char *socket)
 {
@@ -182,9 +217,16 @@ static pid_t shim_delete_pod(const struct shim_flags *f, const char *socket)
 	AUTO_FREE char *dir = rundir_path(name);
 	AUTO_FREE char *owner = pod_owner(f->ns, f->id);
 	struct rundir_state st;
+	int r = rundir_load(name, &st, NULL);
 
+	if (r == -ENOENT) {
+		shim_kill_daemon(f, socket);
+		r = rundir_load(name, &st, NULL); /* which it may have made meanwhile, */
+	}
+	if (r == -ENOENT)
+		rundir_release(dir); /* or begun to */
 	unlink(socket);
-	if (rundir_load(name, &st, NULL) < 0)
+	if (r < 0)
 		return 0;
 	if (strcmp(st.command, owner)) { /* another sandbox that has the name */
 		rundir_state_fini(&st);
@@ -198,34 +240,22 @@ static pid_t shim_delete_pod(const struct shim_flags *f, const char *socket)
 	return st.vmm;
 }
 
-static void shim_ask(struct ttrpc_conn *c, const char *method, const ProtobufCMessage *rq,
-		     const ProtobufCMessageDescriptor *answer)
-{
-	(void)!ttrpc_request_wait(c, "containerd.task.v2.Task", method, rq, answer,
-				  SHIM_GRACE_MS * NS_PER_MS, NULL, NULL);
-}
-
 /* One container of a pod that goes on: its shim knows how to end it, if it still has it. */
 static void shim_delete_member(const struct shim_flags *f, const char *socket)
 {
 	Ctd__KillRequest kill_rq = CTD__KILL_REQUEST__INIT;
 	Ctd__WaitRequest wait = CTD__WAIT_REQUEST__INIT;
 	Ctd__DeleteRequest del = CTD__DELETE_REQUEST__INIT;
-	struct ttrpc_conn *c;
-	struct loop loop;
-	int fd = address_connect(socket);
+	struct ttrpc_conn *c = shim_call_on(socket);
 
-	if (fd < 0 || loop_init(&loop) < 0)
-		return;
-	c = ttrpc_open(&loop, fd, NULL, 0, NULL, NULL, NULL);
 	if (!c)
 		return;
 	kill_rq.id = wait.id = del.id = (char *)(uintptr_t)f->id;
 	kill_rq.signal = SIGKILL;
 	kill_rq.all = true;
-	shim_ask(c, "Kill", &kill_rq.base, &ctd__empty__descriptor);
-	shim_ask(c, "Wait", &wait.base, &ctd__wait_response__descriptor);
-	shim_ask(c, "Delete", &del.base, &ctd__delete_response__descriptor);
+	(void)!shim_ask(c, "Kill", &kill_rq.base, &ctd__empty__descriptor);
+	(void)!shim_ask(c, "Wait", &wait.base, &ctd__wait_response__descriptor);
+	(void)!shim_ask(c, "Delete", &del.base, &ctd__delete_response__descriptor);
 }
 
 static int shim_print(const ProtobufCMessage *m)

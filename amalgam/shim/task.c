@@ -32,16 +32,20 @@ static void task_reply_empty(struct ttrpc_call *call)
 	ttrpc_reply(call, &r.base);
 }
 
-/* What the agent refused, in its own words and with its own code. */
-static void task_fail_with(struct ttrpc_call *call, const struct ttrpc_result *res)
-{
-	ttrpc_fail(call, res->code, "%s", res->message);
-}
-
 /* There is no answer, since there is no guest any more. */
 static bool task_lost_guest(const struct ttrpc_result *res)
 {
 	return res->code == TTRPC_UNAVAILABLE || res->code == TTRPC_CANCELLED;
+}
+
+/* What the agent refused, in its own words and with its own code. What ended with its machine is not there:
+ * clients pass over that in silence, and take UNAVAILABLE for the shim's. */
+static void task_fail_with(struct ttrpc_call *call, const struct ttrpc_result *res)
+{
+	if (task_lost_guest(res))
+		ttrpc_fail(call, TTRPC_NOT_FOUND, "the machine has ended: not found");
+	else
+		ttrpc_fail(call, res->code, "%s", res->message);
 }
 
 /* The agent's answer is the answer. */

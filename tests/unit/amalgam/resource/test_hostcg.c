@@ -117,13 +117,20 @@ static char *tcg_name(const char *below)
 	return mem_printf("/spore-unit-%d%s", getpid(), below);
 }
 
+static int tcg_create(struct hostcg *cg, const char *path, const char *id, struct err *e)
+{
+	int r = hostcg_plan(cg, path, id, e);
+
+	return r < 0 ? r : hostcg_create(cg, e);
+}
+
 /* The group "/spore-unit-PID" + below. */
 static struct hostcg tcg_make(const char *below)
 {
 	AUTO_FREE char *name = tcg_name(below);
 	struct hostcg cg;
 	struct err e = { 0 };
-	int r = hostcg_create(&cg, name, "id", &e);
+	int r = tcg_create(&cg, name, "id", &e);
 
 	if (r == -EACCES || r == -EPERM || r == -EROFS || r == -ENODEV)
 		test_skip("%s", e.msg);
@@ -255,8 +262,8 @@ TEST(hostcg_default_place_goes_with_the_last_sandbox)
 
 	one = tcg_make("/probe"); /* or skip */
 	tcg_done(&one);
-	CHECK_EQ(hostcg_create(&one, "", id1, &e), 0);
-	CHECK_EQ(hostcg_create(&two, "", id2, &e), 0);
+	CHECK_EQ(tcg_create(&one, "", id1, &e), 0);
+	CHECK_EQ(tcg_create(&two, "", id2, &e), 0);
 	CHECK_HAS(one.trees[0].dir, "/spore/unit-");
 	AUTO_FREE char *parent = mem_printf("%s/spore", one.trees[0].mount);
 	tcg_done(&one);
@@ -278,14 +285,14 @@ TEST(hostcg_create_that_fails_leaves_nothing)
 			want = mem_printf("cgroup %s%s: Invalid argument", ok.trees[i].mount, name);
 			break;
 		}
-	CHECK_EQ(hostcg_create(&cg, name, "id", &e), -EINVAL);
+	CHECK_EQ(tcg_create(&cg, name, "id", &e), -EINVAL);
 	CHECK_STR(e.msg, want);
 	CHECK(cg.path == NULL && cg.n == 0);
 	for (size_t i = 0; i < ok.n; i++) {
 		AUTO_FREE char *dir = mem_printf("%s%s", ok.trees[i].mount, top);
 		CHECK(access(dir, F_OK) < 0);
 	}
-	CHECK_EQ(hostcg_create(&cg, "../x", "id", &e), -EINVAL);
+	CHECK_EQ(tcg_create(&cg, "../x", "id", &e), -EINVAL);
 	CHECK_STR(e.msg, "cgroup path \"../x\" is not allowed");
 	tcg_done(&ok);
 }
@@ -582,6 +589,38 @@ TEST(hostcg_load_goes_on_where_another_process_stopped)
 	CHECK_EQ(hostcg_kill(&later, &e), 0);
 	CHECK_EQ(proc_exit_code(proc_wait(pid)), 128 + SIGKILL);
 	tcg_done(&later);
+}
+
+TEST(hostcg_plan_is_enough_to_remove_what_was_made_before_its_maker_was_killed)
+{
+	struct hostcg cg = tcg_make("/probe"), plan, later; /* or skip */
+	AUTO_FREE char *name = tcg_name("/planned/a/b"), *top = tcg_name("/planned");
+	AUTO_BUF struct buf b = { 0 };
+	struct err e = { 0 };
+
+	CHECK_EQ(hostcg_plan(&plan, name, "id", &e), 0);
+	hostcg_save(&plan, &b);
+	for (size_t deep = 0; deep < 3; deep++) {
+		for (size_t i = 0; i < plan.n; i++) {
+			struct hostcg_tree *t = &plan.trees[i];
+			AUTO_FREE char *dir = mem_printf("%s%s", t->mount, top);
+			CHECK(access(dir, F_OK) < 0);
+			CHECK_EQ(t->made, strlen(dir));
+			if (t->has && deep > 0)
+				CHECK_EQ(mkdir(dir, 0755), 0);
+			if (t->has && deep > 1)
+				CHECK(chdir(dir) == 0 && mkdir("a", 0755) == 0);
+		}
+		CHECK_EQ(chdir("/"), 0);
+		CHECK_EQ(tcg_load(&later, buf_cstr(&b), &e), 0);
+		tcg_done(&later);
+		for (size_t i = 0; i < plan.n; i++) {
+			AUTO_FREE char *dir = mem_printf("%s%s", plan.trees[i].mount, top);
+			CHECK(access(dir, F_OK) < 0);
+		}
+	}
+	hostcg_fini(&plan);
+	tcg_done(&cg);
 }
 
 TEST(hostcg_load_refuses_to_remove_what_is_not_its_own)
