@@ -4,8 +4,8 @@
  *	raw SHIM DIR ROOT NAME          run one; what it saw on stdout is compared between shims
  *
  * SHIM is the program, DIR a folder for bundles and sockets, ROOT a root filesystem. A case that is broken says
- * why on stderr, status 1; whatever happens, the shim is ended and `delete` run. Cases are in raw_cases.c and
- * raw_more.c; this file is their words:
+ * why on stderr, status 1; whatever happens, the shim is ended and `delete` run. Cases are in raw_cases.c,
+ * raw_more.c and raw_hooks.c; this file is their words:
  *
  *	see(...)              a line of output
  *	expect(what, ...)     else the case is broken
@@ -730,6 +730,7 @@ static pid_t raw_up(const char *id, const char *script, const struct raw_streams
 
 #include "raw_cases.c"
 #include "raw_more.c"
+#include "raw_hooks.c"
 
 /* ---- */
 
