@@ -438,6 +438,7 @@ TASK_RPC(task_kill, Ctd__KillRequest)
 	ask.container_id = p->ctr->id;
 	ask.exec_id = p->exec_id;
 	ask.signal = rq->signal;
+	ask.all = rq->all;
 	agent_ask(task_agent(s), "SignalProcess", &ask, &grpc__empty__descriptor, AGENT_LIMIT_NS,
 		  task_on_killed, call);
 }
