@@ -145,6 +145,7 @@ static const struct jail_call jail_file_calls[] = {
 	{ SYS_utimensat, JAIL_ANY },
 	{ SYS_fallocate, JAIL_ANY },
 	{ SYS_preadv, JAIL_ANY },
+	{ SYS_syncfs, JAIL_ANY },
 	{ SYS_renameat2, JAIL_ANY },
 	{ SYS_copy_file_range, JAIL_ANY },
 	{ SYS_pwritev2, JAIL_ANY },
