@@ -329,10 +329,10 @@ static int create_share_root(struct shim_create *op, const char *path, struct er
 static int create_disk_root(struct shim_create *op, const struct res_disk *d, struct err *e)
 {
 	bool ro = d->read_only;
-	int fd = open(d->path, (ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	int fd = ro ? share_open_image(d->path) : open(d->path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
-		return err_set(e, -errno, "rootfs %s: %m", d->path);
+		return err_set(e, ro ? fd : -errno, "rootfs %s: %s", d->path, strerror(ro ? -fd : errno));
 	op->disk = (struct sandbox_disk){ fd, ro };
 	op->c->rootfs.fstype = d->fstype;
 	op->c->rootfs.read_only = ro || op->c->spec->root->readonly;
