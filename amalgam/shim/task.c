@@ -443,6 +443,9 @@ TASK_RPC(task_kill, Ctd__KillRequest)
 		  task_on_killed, call);
 }
 
+/* Pause freezes processes and leaves the machine running, also when nothing in it is left to run: what they
+ * had written before may still be on its way out through the agent, and others than us talk to the guest,
+ * through agent.sock. An idle machine costs next to nothing; one that stood still would keep both waiting. */
 struct task_freeze {
 	struct ttrpc_call *call;
 	struct shim *shim; /* the call's connection may end before it does */
