@@ -411,12 +411,14 @@ static void ga_cgroup_pids_below(const char *path, unsigned depth, struct buf *o
 	DIR *d = depth < GA_CGROUP_MAX_DEPTH ? opendir(path) : NULL;
 	struct dirent *ent;
 
-	if (path_read(procs, GA_CGROUP_MAX_FILE, &b, NULL) == 0) /* not of a threaded one: the one above has them */
-		for (char *p = (char *)(uintptr_t)buf_cstr(&b); *p; p += strcspn(p, "\n"), p += *p == '\n') {
-			pid_t pid = (pid_t)strtol(p, NULL, 10);
-			if (pid > 0) /* 0: of a pid namespace that is not below ours */
-				buf_add(out, &pid, sizeof pid);
-		}
+	/* Not of a threaded one: the one above it has them. */
+	if (path_read(procs, GA_CGROUP_MAX_FILE, &b, NULL) < 0)
+		buf_fini(&b);
+	for (const char *p = buf_cstr(&b); *p; p += strcspn(p, "\n"), p += *p == '\n') {
+		pid_t pid = (pid_t)strtol(p, NULL, 10);
+		if (pid > 0) /* 0: of a pid namespace that is not below ours */
+			buf_add(out, &pid, sizeof pid);
+	}
 	while (d && (ent = readdir(d))) {
 		AUTO_FREE char *sub = NULL;
 		if (ent->d_type != DT_DIR || ent->d_name[0] == '.')

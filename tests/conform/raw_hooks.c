@@ -89,7 +89,8 @@ static void case_hooks(void)
 		snprintf(script, sizeof script,
 			 "echo $$ >%s/c1/%s; until [ -e %s/c1/go ]; do sleep 0.1; done; rm %s/c1/go", dir,
 			 stages[i], dir, dir);
-		snprintf(hooks + n, sizeof hooks - n, "%s\"%s\":[" RAW_HOOK "]", n ? "," : "", stages[i], script);
+		snprintf(hooks + n, sizeof hooks - n, "%s\"%s\":[" RAW_HOOK "]", n ? "," : "", stages[i],
+			 script);
 	}
 	raw_hooked(hooks);
 	raw_begin_create(&call, "c1");

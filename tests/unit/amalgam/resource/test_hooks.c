@@ -317,8 +317,8 @@ TEST(hooks_that_are_given_up_are_killed_and_none_follows_them)
 {
 	AUTO_FREE char *a = thooks_script("a", "echo a >>order; /bin/sleep 1000 & echo $! >child; wait");
 	AUTO_FREE char *b = thooks_script("b", "echo b >>order");
-	AUTO_FREE char *text = mem_printf("{\"ociVersion\":\"1.1.0\",\"hooks\":{\"poststop\":[{\"path\":\"%s\"},"
-					  "{\"path\":\"%s\"}]}}", a, b);
+	AUTO_FREE char *text = mem_printf("{\"ociVersion\":\"1.1.0\",\"hooks\":{\"poststop\":["
+					  "{\"path\":\"%s\"},{\"path\":\"%s\"}]}}", a, b);
 	Grpc__Spec *spec = oci_spec_parse(text, strlen(text), NULL);
 	const struct hooks_state s = { spec, "web", test_dir(), 0 };
 	AUTO_FREE char *path = mem_printf("%s/child", test_dir());
