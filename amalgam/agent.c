@@ -14,7 +14,7 @@
 #include "amalgam/base/log.c"  /* one line per event                                      */
 #include "amalgam/base/fd.c"   /* whole reads and writes, descriptors over sockets        */
 #include "amalgam/base/path.c" /* files, atomic replacement, trees, walks inside a root   */
-#include "amalgam/base/proc.c" /* process identity, exit status, programs run to their end */
+#include "amalgam/base/proc.c" /* process identity, exit status                           */
 #include "amalgam/base/loop.c" /* epoll: descriptors and timers                           */
 #include "amalgam/base/nl.c"   /* netlink: build, ask, walk                               */
 

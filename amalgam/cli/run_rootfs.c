@@ -10,24 +10,47 @@
 
 #define RUN_ROOTFS_SHARE "rootfs"
 
+/* As open(2), with -1 and errno. One that cannot be written to is taken read-only. */
+static int run_rootfs_open(const char *path, bool *read_only)
+{
+	const int flags = O_CLOEXEC | O_NONBLOCK; /* what is neither file nor device must not wait */
+	struct stat st;
+	int fd = -1;
+
+	/* A device that is mounted here, or part of something that is, is refused by O_EXCL. */
+	if (!*read_only)
+		fd = open(path, O_RDWR | flags | (stat(path, &st) == 0 && S_ISBLK(st.st_mode) ? O_EXCL : 0));
+	if (!*read_only && fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM)) {
+		log_warn("the image cannot be written to and is used read-only", KV("block", path));
+		*read_only = true;
+	}
+	if (*read_only && (fd = share_open_image(path)) < 0) {
+		errno = -fd;
+		fd = -1;
+	}
+	return fd;
+}
+
+/* Nobody writes to an erofs, so nobody needs to be able to. */
+static int run_rootfs_lower(struct run_rootfs *r, const char *name, const char *path, struct err *e)
+{
+	int fd = share_open_image(path);
+
+	if (fd < 0)
+		return err_set(e, fd, "%s: %s", name, strerror(-fd));
+	close(r->block_fd);
+	r->block_fd = fd;
+	return 0;
+}
+
 int run_rootfs_block(struct run_rootfs *r, const char *what, const char *path, bool read_only,
 		     struct err *e)
 {
 	AUTO_FREE char *name = mem_printf("%s %s", what, path);
-	const int flags = O_CLOEXEC | O_NONBLOCK; /* what is neither file nor device must not wait */
 	bool ro = read_only;
 	struct stat st;
 
-	/* A device that is mounted here, or part of something that is, is refused by O_EXCL. */
-	if (!ro)
-		r->block_fd = open(path, O_RDWR | flags | (stat(path, &st) == 0 && S_ISBLK(st.st_mode) ?
-							    O_EXCL : 0));
-	if (!ro && r->block_fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM)) {
-		log_warn("the image cannot be written to and is used read-only", KV("block", path));
-		ro = true;
-	}
-	if (ro)
-		r->block_fd = open(path, O_RDONLY | flags);
+	r->block_fd = run_rootfs_open(path, &ro);
 	if (r->block_fd < 0 && errno == EBUSY)
 		return err_set(e, -EBUSY, "%s: in use on this host; unmount it, or give --read-only",
 			       name);
@@ -43,6 +66,8 @@ int run_rootfs_block(struct run_rootfs *r, const char *what, const char *path, b
 	if (!r->root.fstype)
 		return e->code;
 	r->root.read_only = ro || !strcmp(r->root.fstype, "erofs");
+	if (!ro && r->root.read_only && run_rootfs_lower(r, name, path, e) < 0)
+		return e->code;
 	/* One writer, or many readers: two guests with one ext4 mounted writable destroy it. The lock
 	 * belongs to the open file, so it lasts as long as the machine has it. */
 	if (flock(r->block_fd, (r->root.read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0)

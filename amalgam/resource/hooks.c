@@ -3,9 +3,9 @@
 #include <sys/wait.h>
 
 #include "amalgam/base/buf.h"
+#include "amalgam/base/clock.h"
 #include "amalgam/base/log.h"
 #include "amalgam/base/mem.h"
-#include "amalgam/base/proc.h"
 #include "amalgam/base/str.h"
 
 #define HOOKS_MAX_WORDS 512 /* bytes of a hook's stderr that are looked at */
@@ -94,47 +94,129 @@ static int hooks_ended(const char *stage, const Grpc__Hook *h, int r, struct buf
 		       *line ? ": " : "", line);
 }
 
-static int hooks_run_one(const char *stage, Grpc__Hook *h, const char *bundle,
-			 const struct buf *state, struct err *e)
+static void hooks_on_job(struct job *j, int r);
+
+static int hooks_start(struct hooks *h, Grpc__Hook *hook, struct err *e)
 {
-	AUTO_FREE char **argv =
-		hooks_words(h->n_args ? h->args : &h->path, h->n_args ? h->n_args : 1);
-	AUTO_FREE char **env = hooks_words(h->env, h->n_env);
-	AUTO_BUF struct buf words = { 0 };
-	struct proc_run run = {
-		.path = h->path,
+	const char *stage = hooks_rows[h->stage].name;
+	AUTO_FREE char **argv = hooks_words(hook->n_args ? hook->args : &hook->path,
+					    hook->n_args ? hook->n_args : 1);
+	AUTO_FREE char **env = hooks_words(hook->env, hook->n_env);
+	const struct job_spec run = {
+		.path = hook->path,
 		.argv = argv,
 		.env = env,
-		.cwd = access(bundle, X_OK) == 0 ? bundle : "/",
-		.in = state->data,
-		.nin = state->len,
-		.timeout_s = h->timeout > 0 ? (uint64_t)h->timeout : 0,
+		.cwd = access(h->of.bundle, X_OK) == 0 ? h->of.bundle : "/",
+		.in = h->state.data,
+		.nin = h->state.len,
+		.timeout_s = hook->timeout > 0 ? (uint64_t)hook->timeout : 0,
+		.max_words = HOOKS_MAX_WORDS,
 	};
+	int r;
 
-	if (*h->path != '/')
+	if (*hook->path != '/')
 		return err_set(e, -EINVAL, "%s hook \"%s\": the path must be absolute", stage,
-			       h->path);
-	return hooks_ended(stage, h, proc_run(&run, &words, HOOKS_MAX_WORDS), &words, e);
+			       hook->path);
+	r = job_begin(&h->job, h->loop, &run, hooks_on_job);
+	return hooks_ended(stage, hook, r, &h->job.words, e);
 }
 
-int hooks_run(enum hooks_stage stage, const struct hooks_state *s, struct err *e)
+static void hooks_end(struct hooks *h, const struct err *why)
 {
-	const struct hooks_row *row = &hooks_rows[stage];
-	AUTO_BUF struct buf state = { 0 };
+	struct err e = *why;
+
+	hooks_fini(h);
+	h->over(h->arg, &e);
+}
+
+static void hooks_given_up(struct hooks *h)
+{
+	struct err e = { 0 };
+
+	err_set(&e, -ECANCELED, "%s hooks: given up", hooks_rows[h->stage].name);
+	hooks_end(h, &e);
+}
+
+/* Does this failure leave the others to be run? */
+static bool hooks_may_fail(const struct hooks *h, const struct err *why)
+{
+	if (h->stopped || hooks_rows[h->stage].fatal)
+		return false;
+	log_warn("hook failed", KV("container", h->of.id), KV("reason", why->msg));
+	return true;
+}
+
+/* Until one runs, or none is left. */
+static void hooks_go_on(struct hooks *h)
+{
+	struct err e = { 0 };
 	Grpc__Hook **list;
 	size_t n;
 
-	if (!s->spec->hooks)
-		return 0;
-	list = hooks_list(stage, s->spec->hooks, &n);
-	hooks_json(&state, s, row->status);
-	for (size_t i = 0; i < n; i++) {
-		struct err why = { 0 };
-		if (hooks_run_one(row->name, list[i], s->bundle, &state, &why) == 0)
-			continue;
-		if (row->fatal)
-			return err_set(e, why.code, "%s", why.msg);
-		log_warn("hook failed", KV("container", s->id), KV("reason", why.msg));
+	list = hooks_list(h->stage, h->of.spec->hooks, &n);
+	while (h->next < n) {
+		if (hooks_start(h, list[h->next++], &e) == 0)
+			return;
+		if (!hooks_may_fail(h, &e))
+			break;
+		e = (struct err){ 0 };
 	}
-	return 0;
+	hooks_end(h, &e);
+}
+
+static void hooks_on_job(struct job *j, int r)
+{
+	struct hooks *h = container_of(j, struct hooks, job);
+	struct err e = { 0 };
+	Grpc__Hook **list;
+	size_t n;
+
+	list = hooks_list(h->stage, h->of.spec->hooks, &n);
+	hooks_ended(hooks_rows[h->stage].name, list[h->next - 1], r, &j->words, &e);
+	job_fini(j);
+	if (e.code == 0 ? !h->stopped : hooks_may_fail(h, &e))
+		hooks_go_on(h);
+	else if (h->stopped)
+		hooks_given_up(h);
+	else
+		hooks_end(h, &e);
+}
+
+static void hooks_on_begin(struct timer *t)
+{
+	struct hooks *h = container_of(t, struct hooks, begin);
+
+	if (h->stopped)
+		hooks_given_up(h);
+	else if (h->of.spec->hooks)
+		hooks_go_on(h);
+	else
+		hooks_end(h, &(struct err){ 0 });
+}
+
+void hooks_begin(struct hooks *h, struct loop *l, enum hooks_stage stage, const struct hooks_state *of,
+		 hooks_over_fn *over, void *arg)
+{
+	*h = (struct hooks){ .active = true, .loop = l, .stage = stage, .of = *of, .over = over,
+			     .arg = arg };
+	hooks_json(&h->state, of, hooks_rows[stage].status);
+	timer_start(l, &h->begin, 0, hooks_on_begin); /* over() comes from the loop */
+}
+
+void hooks_stop(struct hooks *h)
+{
+	if (!h->active)
+		return;
+	h->stopped = true;
+	job_kill(&h->job, -ECANCELED);
+}
+
+void hooks_fini(struct hooks *h)
+{
+	if (!h->active)
+		return;
+	timer_stop(&h->begin);
+	job_fini(&h->job);
+	buf_fini(&h->state);
+	h->active = false;
 }

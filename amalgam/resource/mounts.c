@@ -11,6 +11,7 @@
 
 #include "amalgam/base/buf.h"
 #include "amalgam/base/clock.h"
+#include "amalgam/base/job.h"
 #include "amalgam/base/log.h"
 #include "amalgam/base/mem.h"
 #include "amalgam/base/path.h"
@@ -321,7 +322,7 @@ static int res_helped(const struct res_mount *m, const char *at, struct err *e)
 	AUTO_FREE const char **argv = mem_calloc(2 * m->noptions + 6, sizeof *argv);
 	AUTO_BUF struct buf words = { 0 };
 	char *envs[] = { env, NULL }, line[200];
-	struct proc_run run = { .path = helper, .env = envs, .timeout_s = RES_HELPER_S };
+	struct job_spec run = { .path = helper, .env = envs, .timeout_s = RES_HELPER_S, .max_words = 512 };
 	size_t n = 0;
 	int r;
 
@@ -335,7 +336,7 @@ static int res_helped(const struct res_mount *m, const char *at, struct err *e)
 	argv[n++] = "-t";
 	argv[n++] = dot + 1;
 	run.argv = (char *const *)argv;
-	r = proc_run(&run, &words, 512);
+	r = job_run(&run, &words);
 	if (r == 0)
 		return 0;
 	str_first_line(line, sizeof line, words.data, words.len);

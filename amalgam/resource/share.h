@@ -18,3 +18,10 @@ enum {
  * AT_FDCWD. Returns an O_PATH descriptor, close-on-exec. -EINVAL: neither file nor directory. Words of
  * an error do not repeat the path. */
 INTERNAL MUST_USE int share_open(int dir_fd, const char *path, unsigned flags, struct err *e);
+
+/* The image or block device at path, symlinks followed, open for reading alone: on a mount of its own that
+ * is read-only and opens no devices. So whoever has the descriptor, and /proc/self/fd, and every
+ * capability over files cannot open it anew for writing; a machine's file threads have that
+ * (vmm/fuse/pool.h). A FIFO is not waited for; what it is is the caller's to look at. Before Linux 5.12
+ * it is a plain descriptor: there machines have no file threads. -errno. */
+INTERNAL MUST_USE int share_open_image(const char *path);

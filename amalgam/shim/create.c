@@ -19,7 +19,6 @@
 #include "amalgam/base/log.h"
 #include "amalgam/base/mem.h"
 #include "amalgam/base/path.h"
-#include "amalgam/resource/hooks.h"
 #include "amalgam/resource/mounts.h"
 #include "amalgam/resource/share.h"
 #include "amalgam/wire/oci_spec.h"
@@ -90,7 +89,8 @@ void create_abort(struct shim_container *c)
 	struct shim *s = c->shim;
 
 	c->aborted = true;
-	/* Whatever it waits for comes from the machine, or looks for this when it comes. */
+	hooks_stop(&c->hooks);
+	/* Whatever else it waits for comes from the machine, or looks for this when it comes. */
 	if (c->create && c->create->made_pod && s->pod.sandbox.vm.pid > 0)
 		kill(s->pod.sandbox.vm.pid, SIGKILL);
 }
@@ -205,12 +205,34 @@ static void create_in_guest(struct shim_create *op)
 	container_request_fini(&q);
 }
 
-static int create_hooks(struct shim_container *c, struct err *e)
+/* The stages one after the other. */
+static void create_hooks(struct shim_create *op, enum hooks_stage stage, hooks_over_fn *over)
 {
+	struct shim_container *c = op->c;
 	const struct hooks_state st = { c->spec, c->id, c->bundle, (pid_t)shim_pid(c->shim) };
-	int r = hooks_run(HOOKS_PRESTART, &st, e);
 
-	return r < 0 ? r : hooks_run(HOOKS_CREATE_RUNTIME, &st, e);
+	hooks_begin(&c->hooks, &c->shim->loop, stage, &st, over, op);
+}
+
+static void create_on_hooks(void *arg, const struct err *why)
+{
+	struct shim_create *op = arg;
+	const struct sandbox *sandbox = &op->c->shim->pod.sandbox;
+
+	if (why->code < 0)
+		create_fail_err(op, why);
+	else if (sandbox->gone) /* meanwhile */
+		create_fail(op, TTRPC_UNKNOWN, sandbox->why);
+	else
+		create_in_guest(op);
+}
+
+static void create_on_prestart(void *arg, const struct err *why)
+{
+	if (why->code < 0)
+		create_fail_err(arg, why);
+	else
+		create_hooks(arg, HOOKS_CREATE_RUNTIME, create_on_hooks);
 }
 
 static void create_on_pod(void *arg, const struct err *why)
@@ -224,10 +246,10 @@ static void create_on_pod(void *arg, const struct err *why)
 	}
 	if (e.code == 0 && op->c->aborted)
 		err_set(&e, -ECANCELED, "create of %s was given up", op->c->id);
-	if (e.code < 0 || create_hooks(op->c, &e) < 0)
+	if (e.code < 0)
 		create_fail_err(op, &e);
 	else
-		create_in_guest(op);
+		create_hooks(op, HOOKS_PRESTART, create_on_prestart);
 }
 
 /* Into a machine that runs. */
@@ -315,10 +337,10 @@ static int create_share_root(struct shim_create *op, const char *path, struct er
 static int create_disk_root(struct shim_create *op, const struct res_disk *d, struct err *e)
 {
 	bool ro = d->read_only;
-	int fd = open(d->path, (ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	int fd = ro ? share_open_image(d->path) : open(d->path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
-		return err_set(e, -errno, "rootfs %s: %m", d->path);
+		return err_set(e, ro ? fd : -errno, "rootfs %s: %s", d->path, strerror(ro ? -fd : errno));
 	op->disk = (struct sandbox_disk){ fd, ro };
 	op->c->rootfs.fstype = d->fstype;
 	op->c->rootfs.read_only = ro || op->c->spec->root->readonly;

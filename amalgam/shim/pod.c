@@ -243,6 +243,8 @@ void pod_limit(struct shim *s, const Grpc__LinuxResources *r)
 	const uint64_t overhead = MIB(s->pod.spec.shape.mem_mib + POD_OVERHEAD_MIB);
 	struct err e = { 0 };
 
+	if (!s->pod.cgroup.path) /* gone, or not there yet */
+		return;
 	if (hostcg_limit(&s->pod.cgroup, r, overhead, &e) < 0)
 		log_warn("limits not set on the host", KV("id", s->id), KV("reason", e.msg));
 }

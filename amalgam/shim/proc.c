@@ -73,6 +73,7 @@ void shim_container_free(struct shim_container *c)
 {
 	struct shim_container **at = &c->shim->containers;
 
+	hooks_fini(&c->hooks);
 	while (c->execs)
 		shim_exec_free(c->execs);
 	while (*at != c)

@@ -19,6 +19,7 @@
 #pragma once
 
 #include "amalgam/config/config.h"
+#include "amalgam/resource/hooks.h"
 #include "amalgam/resource/hostcg.h"
 #include "amalgam/runtime/binds.h"
 #include "amalgam/runtime/process.h"
@@ -82,7 +83,9 @@ struct shim_container {
 	bool has_disk;  /* the machine has it in rootfs.slot */
 	struct binds binds; /* names of its shares; the descriptors are closed when the machine has them */
 	struct shim_create *create; /* while creating */
+	struct hooks hooks; /* those of Create, Start or Delete, whichever is under way */
 	bool in_guest;  /* the agent knows it */
+	bool removed;   /* the machine has nothing of it any more; only Delete is not over */
 	struct timer last_exit; /* the init has exited, execs have not */
 };
 
@@ -91,7 +94,7 @@ INTERNAL MUST_USE struct shim_container *shim_container_new(struct shim *s, cons
 							    const char *bundle);
 /* Its mounts on the host go. */
 INTERNAL void shim_container_unmount(struct shim_container *c);
-/* Unmount, forget, free. Nothing of it runs any more. */
+/* Unmount, forget, free. Nothing of it runs any more, but for hooks, which are killed. */
 INTERNAL void shim_container_free(struct shim_container *c);
 /* NULL: there is none, and the call was answered NOT_FOUND (call may be NULL). */
 INTERNAL struct shim_container *shim_container_find(struct shim *s, const char *id,

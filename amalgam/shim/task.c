@@ -8,7 +8,6 @@
 
 #include "amalgam/base/clock.h"
 #include "amalgam/base/mem.h"
-#include "amalgam/resource/hooks.h"
 #include "amalgam/shim/stats.h"
 #include "amalgam/wire/oci_spec.h"
 #include "version.h"
@@ -188,7 +187,7 @@ TASK_RPC(task_stats, Ctd__StatsRequest)
 struct task_start {
 	struct ttrpc_call *call;
 	struct shim_proc *p;
-	bool asked; /* the guest, whose answer is the end of this */
+	bool asked; /* the guest, who has not answered yet */
 };
 
 void task_start_forget(struct shim_proc *p)
@@ -197,17 +196,10 @@ void task_start_forget(struct shim_proc *p)
 
 	if (op && op->asked) {
 		op->p = NULL;
-	} else if (op) { /* it waited for a logger, of which nobody will hear */
+	} else if (op) { /* it waited for a logger or a hook, of which nobody will hear */
 		ttrpc_fail(op->call, TTRPC_NOT_FOUND, "process: not found");
 		free(op);
 	}
-}
-
-static void task_poststart(struct shim_container *c)
-{
-	const struct hooks_state st = { c->spec, c->id, c->bundle, (pid_t)shim_pid(c->shim) };
-
-	hooks_run(HOOKS_POSTSTART, &st, NULL);
 }
 
 static void task_on_forgotten(void *arg, const struct ttrpc_result *res)
@@ -228,44 +220,69 @@ static void task_forget_exec(struct shim_proc *p)
 	shim_proc_failed(p);
 }
 
-static void task_on_started(void *arg, const struct ttrpc_result *res)
+static void task_started(struct task_start *op)
 {
-	struct task_start op = *(struct task_start *)arg;
-	struct shim_proc *p = op.p;
+	struct shim_proc *p = op->p;
 	Ctd__StartResponse r = CTD__START_RESPONSE__INIT;
-	struct shim *s;
 
-	free(arg);
-	if (!p) {
-		ttrpc_fail(op.call, TTRPC_NOT_FOUND, "process: not found");
-		return;
-	}
-	s = p->ctr->shim;
-	/* A program that the guest's kernel would not execute has started and ended all the same, as far as
-	 * clients can tell: they do not clean up after a Start that fails. */
-	if (res->code != TTRPC_OK && !*p->exec_id && !task_lost_guest(res))
-		log_warn("not executed", KV("id", p->ctr->id), KV("reason", res->message));
-	else if (res->code != TTRPC_OK) {
-		bool over = p->exited_ns; /* of a machine that ended meanwhile */
-
-		p->starting = NULL;
-		p->exited_ns = 0;
-		ttrpc_fail(op.call, TTRPC_UNKNOWN, "%s", res->message);
-		/* An exec that could not be started is over, and was never heard of. */
-		if (*p->exec_id)
-			task_forget_exec(p);
-		else if (over)
-			shim_proc_exited(p, p->code);
-		return;
-	}
-	if (!*p->exec_id)
-		task_poststart(p->ctr);
-	else
-		process_watch(&p->run);
 	shim_proc_started(p);
 	shim_proc_resize(p);
-	r.pid = shim_pid(s);
-	ttrpc_reply(op.call, &r.base);
+	r.pid = shim_pid(p->ctr->shim);
+	ttrpc_reply(op->call, &r.base);
+	free(op);
+}
+
+static void task_on_poststart(void *arg, const struct err *e)
+{
+	(void)e; /* told already */
+	task_started(arg);
+}
+
+static void task_poststart(struct task_start *op)
+{
+	struct shim_container *c = op->p->ctr;
+	const struct hooks_state st = { c->spec, c->id, c->bundle, (pid_t)shim_pid(c->shim) };
+
+	hooks_begin(&c->hooks, &c->shim->loop, HOOKS_POSTSTART, &st, task_on_poststart, op);
+}
+
+static void task_not_started(struct task_start *op, const char *why)
+{
+	struct shim_proc *p = op->p;
+	bool over = p->exited_ns; /* of a machine that ended meanwhile */
+
+	p->starting = NULL;
+	p->exited_ns = 0;
+	ttrpc_fail(op->call, TTRPC_UNKNOWN, "%s", why);
+	free(op);
+	/* An exec that could not be started is over, and was never heard of. */
+	if (*p->exec_id)
+		task_forget_exec(p);
+	else if (over)
+		shim_proc_exited(p, p->code);
+}
+
+static void task_on_started(void *arg, const struct ttrpc_result *res)
+{
+	struct task_start *op = arg;
+	struct shim_proc *p = op->p;
+
+	op->asked = false;
+	if (!p) {
+		ttrpc_fail(op->call, TTRPC_NOT_FOUND, "process: not found");
+		free(op);
+	} else if (!*p->exec_id && (res->code == TTRPC_OK || !task_lost_guest(res))) {
+		/* A program that the guest's kernel would not execute has started and ended all the same, as
+		 * far as clients can tell: they do not clean up after a Start that fails. */
+		if (res->code != TTRPC_OK)
+			log_warn("not executed", KV("id", p->ctr->id), KV("reason", res->message));
+		task_poststart(op);
+	} else if (res->code != TTRPC_OK) {
+		task_not_started(op, res->message);
+	} else {
+		process_watch(&p->run);
+		task_started(op);
+	}
 }
 
 static struct task_start *task_start_new(struct shim_proc *p, struct ttrpc_call *call)
@@ -425,10 +442,14 @@ TASK_RPC(task_kill, Ctd__KillRequest)
 	ask.container_id = p->ctr->id;
 	ask.exec_id = p->exec_id;
 	ask.signal = rq->signal;
+	ask.all = rq->all;
 	agent_ask(task_agent(s), "SignalProcess", &ask, &grpc__empty__descriptor, AGENT_LIMIT_NS,
 		  task_on_killed, call);
 }
 
+/* Pause freezes processes and leaves the machine running, also when nothing in it is left to run: what they
+ * had written before may still be on its way out through the agent, and others than us talk to the guest,
+ * through agent.sock. An idle machine costs next to nothing; one that stood still would keep both waiting. */
 struct task_freeze {
 	struct ttrpc_call *call;
 	struct shim *shim; /* the call's connection may end before it does */
@@ -583,19 +604,15 @@ static void task_publish_delete(const struct shim_proc *p, uint32_t pid)
 	shim_events_publish(&p->ctr->shim->events, "/tasks/delete", "containerd.events.TaskDelete", &ev.base);
 }
 
-/* The last of a container: nothing of it may be left on the host when the answer leaves, since its
- * snapshot is removed next. The last container takes the machine with it. */
-static void task_delete_container(struct shim_proc *p, struct ttrpc_call *call)
+static void task_on_poststop(void *arg, const struct err *e)
 {
-	struct shim_container *c = p->ctr;
+	struct shim_container *c = arg;
+	struct shim_proc *p = &c->init;
+	struct ttrpc_call *call = take_ptr(&p->deleting);
 	struct shim *s = c->shim;
 	const uint32_t pid = shim_pid(s);
-	const struct hooks_state st = { c->spec, c->id, c->bundle, 0 };
 
-	create_undo(c);
-	if (!s->containers->next)
-		pod_stop(s);
-	hooks_run(HOOKS_POSTSTOP, &st, NULL);
+	(void)e; /* told already */
 	task_publish_delete(p, pid);
 	/* Unmounted before it is answered, forgotten after. */
 	shim_container_unmount(c);
@@ -605,17 +622,36 @@ static void task_delete_container(struct shim_proc *p, struct ttrpc_call *call)
 	shim_maybe_end(s);
 }
 
+static bool task_was_last(const struct shim *s)
+{
+	for (const struct shim_container *c = s->containers; c; c = c->next)
+		if (!c->removed)
+			return false;
+	return true;
+}
+
+/* The last of a container: nothing of it may be left on the host when the answer leaves, since its
+ * snapshot is removed next. The last container takes the machine with it. */
+static void task_delete_container(struct shim_container *c)
+{
+	struct shim *s = c->shim;
+	const struct hooks_state st = { c->spec, c->id, c->bundle, 0 };
+
+	create_undo(c);
+	c->removed = true;
+	if (task_was_last(s))
+		pod_stop(s);
+	hooks_begin(&c->hooks, &s->loop, HOOKS_POSTSTOP, &st, task_on_poststop, c);
+}
+
 static void task_delete_finish(struct shim_proc *p)
 {
-	struct ttrpc_call *call = take_ptr(&p->deleting);
-	struct shim *s = p->ctr->shim;
-
 	timer_stop(&p->drain);
 	if (*p->exec_id) {
-		task_delete_reply(call, p, shim_pid(s));
+		task_delete_reply(take_ptr(&p->deleting), p, shim_pid(p->ctr->shim));
 		shim_exec_free(p);
 	} else {
-		task_delete_container(p, call);
+		task_delete_container(p->ctr);
 	}
 }
 
@@ -699,9 +735,11 @@ TASK_RPC(task_delete, Ctd__DeleteRequest)
 
 TASK_RPC(task_shutdown, Ctd__ShutdownRequest)
 {
+	const struct shim_container *c = s->containers;
+
 	(void)rq;
 	task_reply_empty(call);
-	s->shutdown = !s->containers || s->containers->creating;
+	s->shutdown = !c || c->creating || (c->removed && !c->next);
 	shim_maybe_end(s);
 }
 

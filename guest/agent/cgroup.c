@@ -10,7 +10,8 @@
 #include "guest/agent/boot.h"
 #include "guest/agent/cgdev.h"
 
-#define GA_CGROUP_MAX_FILE (64u << 10)
+#define GA_CGROUP_MAX_FILE  (1u << 20)
+#define GA_CGROUP_MAX_DEPTH 64
 
 /* ---- Files */
 
@@ -160,7 +161,7 @@ int ga_cgroup_create(struct ga_cgroup *cg, const char *place, struct err *e)
 /* Children first. A container may have made its own below its cgroup namespace's root. */
 static void ga_cgroup_remove_below(const char *path, unsigned depth)
 {
-	DIR *d = depth < 64 ? opendir(path) : NULL;
+	DIR *d = depth < GA_CGROUP_MAX_DEPTH ? opendir(path) : NULL;
 	struct dirent *ent;
 
 	while (d && (ent = readdir(d))) {
@@ -401,6 +402,38 @@ void ga_cgroup_kill(const struct ga_cgroup *cg)
 
 	if (cg->path)
 		(void)ga_cgroup_write(cg, "cgroup.kill", "1", &e);
+}
+
+static void ga_cgroup_pids_below(const char *path, unsigned depth, struct buf *out)
+{
+	AUTO_FREE char *procs = mem_printf("%s/cgroup.procs", path);
+	AUTO_BUF struct buf b = { 0 };
+	DIR *d = depth < GA_CGROUP_MAX_DEPTH ? opendir(path) : NULL;
+	struct dirent *ent;
+
+	/* Not of a threaded one: the one above it has them. */
+	if (path_read(procs, GA_CGROUP_MAX_FILE, &b, NULL) < 0)
+		buf_fini(&b);
+	for (const char *p = buf_cstr(&b); *p; p += strcspn(p, "\n"), p += *p == '\n') {
+		pid_t pid = (pid_t)strtol(p, NULL, 10);
+		if (pid > 0) /* 0: of a pid namespace that is not below ours */
+			buf_add(out, &pid, sizeof pid);
+	}
+	while (d && (ent = readdir(d))) {
+		AUTO_FREE char *sub = NULL;
+		if (ent->d_type != DT_DIR || ent->d_name[0] == '.')
+			continue;
+		sub = mem_printf("%s/%s", path, ent->d_name);
+		ga_cgroup_pids_below(sub, depth + 1, out);
+	}
+	if (d)
+		closedir(d);
+}
+
+void ga_cgroup_pids(const struct ga_cgroup *cg, struct buf *out)
+{
+	if (cg->path)
+		ga_cgroup_pids_below(cg->path, 0, out);
 }
 
 bool ga_cgroup_is_empty(const struct ga_cgroup *cg)

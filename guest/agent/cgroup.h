@@ -49,6 +49,8 @@ INTERNAL bool ga_cgroup_is_frozen(const struct ga_cgroup *cg, bool on);
 INTERNAL bool ga_cgroup_is_paused(const struct ga_cgroup *cg);
 /* SIGKILL to every process in it and below, also those being born (cgroup.kill). */
 INTERNAL void ga_cgroup_kill(const struct ga_cgroup *cg);
+/* Append the pid_t of every process in it and below that can be named from here. */
+INTERNAL void ga_cgroup_pids(const struct ga_cgroup *cg, struct buf *out);
 INTERNAL bool ga_cgroup_is_empty(const struct ga_cgroup *cg);
 
 /* One number; "max" is UINT64_MAX. false when the file is not there. */

@@ -7,7 +7,9 @@
 #include "guest/agent/agent.h"
 #include "guest/agent/container.h"
 
-#define GA_SIGNAL_MAX 64
+#define GA_SIGNAL_MAX    64
+#define GA_SIGNAL_PIDS   (4u << 20) /* include/linux/threads.h PID_MAX_LIMIT */
+#define GA_SIGNAL_PASSES 16
 
 /* Bit (signal - 1) of a mask that status prints in hexadecimal behind its name. */
 static bool ga_signal_in(const char *status, const char *name, int signal)
@@ -46,6 +48,40 @@ static int ga_signal_kill_all(const struct ga_container *c, struct err *e)
 	return ga_cgroup_freeze(&c->cgroup, false, e);
 }
 
+/* Everyone in the cgroup whose bit is not set, and set it; how many there were. The first process is what
+ * stop signals mean something else to. */
+static size_t ga_signal_pass(const struct ga_container *c, pid_t first, int signal, uint8_t *sent)
+{
+	AUTO_BUF struct buf b = { 0 };
+	size_t n = 0;
+
+	ga_cgroup_pids(&c->cgroup, &b);
+	for (const uint8_t *at = b.data; at < b.data + b.len; at += sizeof(pid_t)) {
+		pid_t pid;
+		memcpy(&pid, at, sizeof pid);
+		if ((unsigned)pid >= GA_SIGNAL_PIDS || sent[pid / 8] >> (pid % 8) & 1)
+			continue;
+		sent[pid / 8] |= (uint8_t)(1u << (pid % 8));
+		kill(pid, pid == first ? ga_signal_promote(pid, signal) : signal);
+		n++;
+	}
+	return n;
+}
+
+/* Each process once. They are frozen meanwhile, so that those being born do not get ahead of us; since
+ * freezing takes its time, we look again until there is nobody new. */
+static int ga_signal_each(const struct ga_container *c, pid_t first, int signal, struct err *e)
+{
+	AUTO_FREE uint8_t *sent = mem_zalloc(GA_SIGNAL_PIDS / 8);
+	bool paused = ga_cgroup_is_paused(&c->cgroup);
+
+	if (!paused && ga_cgroup_freeze(&c->cgroup, true, e) < 0)
+		return e->code;
+	for (int i = 0; i < GA_SIGNAL_PASSES && ga_signal_pass(c, first, signal, sent) > 0; i++)
+		;
+	return paused ? 0 : ga_cgroup_freeze(&c->cgroup, false, e);
+}
+
 int ga_signal_process(struct ga_agent *a, const Grpc__SignalProcessRequest *req, struct err *e)
 {
 	struct ga_container *c = ga_container_find(a, req->container_id, e);
@@ -60,6 +96,8 @@ int ga_signal_process(struct ga_agent *a, const Grpc__SignalProcessRequest *req,
 		return 0;
 	if (p == c->processes && signal == SIGKILL)
 		return ga_signal_kill_all(c, e);
+	if (p == c->processes && req->all && signal && c->cgroup.path)
+		return ga_signal_each(c, p->pid, signal, e);
 	if (p == c->processes)
 		signal = ga_signal_promote(p->pid, signal);
 	/* Not reaped yet, so the pid is still its own. */

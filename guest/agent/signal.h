@@ -6,8 +6,8 @@
 
 struct ga_agent;
 
-/* PROTOCOL.agent section 3: the init process and SIGKILL means all; SIGTERM that init would not see
- * is sent as SIGKILL; a process that has ended is success. */
+/* PROTOCOL.agent section 3: the init process and SIGKILL means all, as does `all`; SIGTERM that init would
+ * not see is sent as SIGKILL; a process that has ended is success. */
 INTERNAL MUST_USE int ga_signal_process(struct ga_agent *a, const Grpc__SignalProcessRequest *req,
 					struct err *e);
 

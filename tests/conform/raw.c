@@ -5,7 +5,7 @@
  *
  * SHIM is the program, DIR a folder for bundles and sockets, ROOT a root filesystem. A case that is broken says
  * why on stderr, status 1; whatever happens, the shim is ended and `delete` run. Cases are in raw_cases.c,
- * raw_more.c and raw_kill.c; this file is their words:
+ * raw_more.c, raw_hooks.c and raw_kill.c; this file is their words:
  *
  *	see(...)              a line of output
  *	expect(what, ...)     else the case is broken
@@ -760,6 +760,7 @@ static pid_t raw_up(const char *id, const char *script, const struct raw_streams
 
 #include "raw_cases.c"
 #include "raw_more.c"
+#include "raw_hooks.c"
 #include "raw_kill.c"
 
 /* ---- */

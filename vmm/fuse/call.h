@@ -94,6 +94,8 @@ INTERNAL uint32_t fsv_rdev(uint32_t major, uint32_t minor);
 
 /* --- the operations, by file ------------------------------------------------------------------ */
 
+INTERNAL int fsv_do_syncfs(struct fsv_call *q);
+
 INTERNAL int fsv_do_lookup(struct fsv_call *q);
 INTERNAL int fsv_do_readlink(struct fsv_call *q);
 INTERNAL int fsv_do_symlink(struct fsv_call *q);

@@ -31,7 +31,8 @@
  *   fchownat            AT_EMPTY_PATH
  *   fchmodat, utimensat (AT_FDCWD, number); utimensat's flags 0
  *   setxattr, getxattr, listxattr, removexattr   a number
- *   preadv, pwritev2, ftruncate, fallocate, lseek, copy_file_range, getdents64, fstatfs, fsync, fdatasync
+ *   preadv, pwritev2, ftruncate, fallocate, lseek, copy_file_range, getdents64, fstatfs, fsync, fdatasync,
+ *                       syncfs
  *   fcntl(F_DUPFD_CLOEXEC), close
  *   setfsuid, setfsgid, capset (itself; only CAP_FSETID goes and comes back)
  *   threads             clone with CLONE_THREAD, mmap and mprotect without PROT_EXEC, munmap,

@@ -227,6 +227,7 @@ static const struct fsv_op {
 	{ FUSE_RENAME2,         FSV_IN(rename2),         2, 0,               FSV_CHANGES,  fsv_do_rename2 },
 	{ FUSE_LSEEK,           FSV_IN(lseek),           0, FSV_OUT(lseek),  0,            fsv_do_lseek },
 	{ FUSE_COPY_FILE_RANGE, FSV_IN(copy_file_range), 0, FSV_OUT(write),  0,            fsv_do_copy },
+	{ FUSE_SYNCFS,          FSV_IN(syncfs),          0, 0,               FSV_ROOT,     fsv_do_syncfs },
 	{ FUSE_TMPFILE,         FSV_IN(create),          1, FSV_CREATED,     FSV_CHANGES,  fsv_do_tmpfile },
 };
 

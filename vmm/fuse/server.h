@@ -22,8 +22,11 @@
  *                        directory for no time
  *   set-user-ID          is dropped by writes, as the guest asks (HANDLE_KILLPRIV_V2)
  *   extended attributes  user.* and security.capability; no others are shown or changed, and not user.overlay.*
- *   not there            locks, ioctl, poll, bmap, syncfs (sync(2) of a guest does not reach the host's
- *                        disk; fsync does), DAX
+ *   sync(2)              of the guest is syncfs(2) of each host file system with a share it may write to.
+ *                        That writes back what others have written there, too, as sync(2) of a process of
+ *                        the host does, and needs no privilege there: who asks for it again and again waits
+ *                        for it each time, and costs others no more than with fsync(2) again and again
+ *   not there            locks, ioctl, poll, bmap, DAX
  *
  * Errors of the host go to the guest as they are, but for full descriptor tables: ENOMEM. */
 #pragma once

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static int fsv_check_share_name(const char *name, struct err *e)
 {
@@ -109,4 +110,63 @@ int fsv_enter_share(struct fsv_call *q, const char *name, struct fuse_entry_out 
 
 	out->entry_valid = 0; /* the next look may find another */
 	return r;
+}
+
+/* --- sync(2) ---------------------------------------------------------------------------------- */
+
+/* The root of the share in this slot, if there is one that the guest may have written to. -ENOENT. */
+static int fsv_dup_writable(struct fsv *s, unsigned slot)
+{
+	const struct fsv_share *sh = &s->share[slot];
+	int fd = -ENOENT;
+
+	pthread_mutex_lock(&s->lock);
+	if (sh->id && !(sh->flags & FSV_READONLY)) {
+		fd = fcntl(sh->root_fd, F_DUPFD_CLOEXEC, 0);
+		if (fd < 0)
+			fd = -errno;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return fd;
+}
+
+/* The file system behind an O_PATH descriptor, unless it is one of the n in devs; then it becomes one. */
+static int fsv_sync_once(int path_fd, uint64_t *devs, unsigned *n)
+{
+	struct fsv_stat st;
+	int fd, r = fsv_stat_fd(path_fd, &st);
+
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < *n; i++)
+		if (devs[i] == st.dev)
+			return 0;
+	devs[(*n)++] = st.dev;
+	fd = openat(AT_FDCWD, fsv_path_of(path_fd).s, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	r = syncfs(fd) < 0 ? -errno : 0;
+	close(fd);
+	return r;
+}
+
+/* All of them are one file system to the guest. Each is tried; the first error is the answer. */
+int fsv_do_syncfs(struct fsv_call *q)
+{
+	uint64_t devs[FNODE_SHARES];
+	unsigned n = 0;
+	int answer = 0;
+
+	if (q->node)
+		return -EINVAL;
+	for (unsigned slot = 0; slot < FNODE_SHARES; slot++) {
+		int fd = fsv_dup_writable(q->s, slot), r;
+		if (fd == -ENOENT)
+			continue;
+		r = fd < 0 ? fd : fsv_sync_once(fd, devs, &n);
+		if (fd >= 0)
+			close(fd);
+		answer = answer ? answer : r;
+	}
+	return answer;
 }

@@ -146,6 +146,7 @@ static const struct jail_call jail_file_calls[] = {
 	{ SYS_epoll_pwait, JAIL_ANY },
 	{ SYS_fallocate, JAIL_ANY },
 	{ SYS_preadv, JAIL_ANY },
+	{ SYS_syncfs, JAIL_ANY },
 	{ SYS_renameat2, JAIL_ANY },
 	{ SYS_copy_file_range, JAIL_ANY },
 	{ SYS_pwritev2, JAIL_ANY },

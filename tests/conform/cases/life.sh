@@ -30,6 +30,23 @@ life_kill_all() {
 }
 t "kill --all ends every process of the container" life_kill_all
 
+life_signal_all() {
+	local each='for s in USR1 TERM; do trap "echo $s >>/tmp/$0" $s; done; echo >>/tmp/up; while :; do sleep 0.1; done'
+	up c1 -- sh -c "sh -c '$each' one & sh -c '$each' two & trap 'echo USR1 >>/tmp/zero' USR1; while :; do sleep 0.1; done"
+	quiet ctr task exec -d --exec-id e c1 sh -c "$each" exec
+	await eval '[ "$(ctr task exec --exec-id up c1 wc -l /tmp/up)" = "3 /tmp/up" ]'
+	sleep 1
+	see ctr task kill --all -s USR1 c1
+	sleep 1
+	x c1 sh -c 'cd /tmp; for f in zero one two exec; do echo $f: $(cat $f); done'
+	see ctr task kill -s USR1 c1
+	see ctr task kill --all -s TERM --exec-id e c1
+	sleep 1
+	x c1 sh -c 'cd /tmp; for f in zero one two exec; do echo $f: $(cat $f); done'
+	exec_down c1 e
+}
+t "kill --all brings any signal to every process, execs and children" life_signal_all
+
 life_signals() {
 	local s
 	up c1 -- sh -c 'for s in HUP INT QUIT USR1 USR2 WINCH; do trap "echo $s >>/tmp/seen" $s; done; while :; do sleep 0.1; done'

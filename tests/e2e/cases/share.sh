@@ -28,6 +28,17 @@ user:x:1000:1000::/home/user:/bin/sh
 }
 t "a directory is a root, in a clone and in a machine that boots" share_run
 
+share_sync() {
+	tree root >/dev/null
+	in_tree root 'echo on-the-disk >/f && busybox sync && echo synced'
+	status 0
+	out synced
+	# The host itself would have let half a minute go by.
+	that grep -q on-the-disk "$WORK/root.ext4"
+	no_tree root
+}
+t "sync in a guest reaches the host's disk" share_sync
+
 share_writes() {
 	local d
 	d=$(tree root)

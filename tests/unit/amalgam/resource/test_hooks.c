@@ -32,6 +32,35 @@ static char *thooks_read(const char *name)
 	return buf_take_cstr(&b);
 }
 
+struct thooks_wait {
+	struct loop loop;
+	struct err *e;
+	int code;
+};
+
+static void thooks_over(void *arg, const struct err *e)
+{
+	struct thooks_wait *w = arg;
+
+	w->code = e->code;
+	if (w->e)
+		*w->e = *e;
+	loop_stop(&w->loop);
+}
+
+static int thooks_await(enum hooks_stage stage, const struct hooks_state *s, struct err *e)
+{
+	struct thooks_wait w = { .e = e };
+	struct hooks h = { 0 };
+
+	CHECK_EQ(loop_init(&w.loop), 0);
+	hooks_begin(&h, &w.loop, stage, s, thooks_over, &w);
+	CHECK_EQ(loop_run(&w.loop), 0);
+	CHECK(!h.active);
+	loop_fini(&w.loop);
+	return w.code;
+}
+
 /* One stage with hooks given as JSON. */
 static int thooks_run(enum hooks_stage stage, const char *hooks, struct err *e)
 {
@@ -45,7 +74,7 @@ static int thooks_run(enum hooks_stage stage, const char *hooks, struct err *e)
 	int r;
 
 	CHECK_STR(bad.msg, "");
-	r = hooks_run(stage, &s, e);
+	r = thooks_await(stage, &s, e);
 	grpc__spec__free_unpacked(spec, NULL);
 	return r;
 }
@@ -268,10 +297,57 @@ TEST(hooks_run_in_the_root_when_the_bundle_is_gone_and_without_a_pid)
 	Grpc__Spec *spec = oci_spec_parse(text, strlen(text), NULL);
 	struct hooks_state s = { spec, "web", "/no/bundle", 0 };
 
-	CHECK_EQ(hooks_run(HOOKS_POSTSTOP, &s, NULL), 0);
+	CHECK_EQ(thooks_await(HOOKS_POSTSTOP, &s, NULL), 0);
 	grpc__spec__free_unpacked(spec, NULL);
 	AUTO_FREE char *dir = thooks_read("dir"), *state = thooks_read("state");
 	CHECK_STR(dir, "/\n");
 	CHECK_STR(state, "{\"ociVersion\":\"1.0.2\",\"id\":\"web\",\"status\":\"stopped\","
 			 "\"bundle\":\"/no/bundle\",\"annotations\":{}}");
+}
+
+static void thooks_no_second(void *arg, const struct err *e)
+{
+	struct thooks_wait *w = arg;
+
+	CHECK_EQ(w->code, 0); /* once */
+	thooks_over(arg, e);
+}
+
+TEST(hooks_that_are_given_up_are_killed_and_none_follows_them)
+{
+	AUTO_FREE char *a = thooks_script("a", "echo a >>order; /bin/sleep 1000 & echo $! >child; wait");
+	AUTO_FREE char *b = thooks_script("b", "echo b >>order");
+	AUTO_FREE char *text = mem_printf("{\"ociVersion\":\"1.1.0\",\"hooks\":{\"poststop\":["
+					  "{\"path\":\"%s\"},{\"path\":\"%s\"}]}}", a, b);
+	Grpc__Spec *spec = oci_spec_parse(text, strlen(text), NULL);
+	const struct hooks_state s = { spec, "web", test_dir(), 0 };
+	AUTO_FREE char *path = mem_printf("%s/child", test_dir());
+	struct err e = { 0 };
+	struct thooks_wait w = { .e = &e };
+	struct hooks h = { 0 };
+
+	CHECK_EQ(loop_init(&w.loop), 0);
+	hooks_stop(&h); /* none */
+	hooks_begin(&h, &w.loop, HOOKS_POSTSTOP, &s, thooks_no_second, &w);
+	while (access(path, F_OK) < 0) /* the loop goes on while a hook runs */
+		CHECK_EQ(loop_step(&w.loop, 10), 0);
+	hooks_stop(&h);
+	CHECK_EQ(loop_run(&w.loop), 0);
+	CHECK_EQ(w.code, -ECANCELED);
+	CHECK_STR(e.msg, "poststop hooks: given up");
+	CHECK(!h.active);
+	AUTO_FREE char *order = thooks_read("order");
+	CHECK_STR(order, "a\n");
+
+	w.code = 0; /* before the first, and without being told */
+	hooks_begin(&h, &w.loop, HOOKS_POSTSTOP, &s, thooks_no_second, &w);
+	hooks_stop(&h);
+	CHECK_EQ(loop_run(&w.loop), 0);
+	CHECK_EQ(w.code, -ECANCELED);
+	hooks_begin(&h, &w.loop, HOOKS_POSTSTOP, &s, thooks_no_second, &w);
+	CHECK_EQ(loop_step(&w.loop, 0), 0);
+	hooks_fini(&h);
+	CHECK_EQ(loop_step(&w.loop, 50), 0);
+	grpc__spec__free_unpacked(spec, NULL);
+	loop_fini(&w.loop);
 }

@@ -11,7 +11,7 @@
 #include "amalgam/base/log.h"
 #include "amalgam/base/mem.h"
 #include "amalgam/base/path.h"
-#include "amalgam/base/proc.h"
+#include "amalgam/base/job.h"
 #include "tests/unit/test.h"
 
 /* ---- The stage: directories below test_dir(), mounts that nobody else sees. */
@@ -72,9 +72,9 @@ static int tm_run(char *const *argv)
 	AUTO_BUF struct buf words = { 0 };
 	AUTO_FREE char *path = mem_printf("PATH=%s", getenv("PATH"));
 	char *env[] = { path, NULL };
-	struct proc_run r = { .path = argv[0], .argv = argv, .env = env };
+	const struct job_spec s = { .path = argv[0], .argv = argv, .env = env, .max_words = 256 };
 
-	return proc_run(&r, &words, 256);
+	return job_run(&s, &words);
 }
 
 /* ---- Options. */

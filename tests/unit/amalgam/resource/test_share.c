@@ -115,3 +115,64 @@ TEST(share_has_what_is_mounted_below_it_when_asked)
 	CHECK_EQ(tshare_try(fd, "sub/deep", O_RDONLY), 0);
 	close(fd);
 }
+
+/* What a file thread that was taken over would do (vmm/fuse/pool.h). */
+static int tshare_reopen(int fd, int flags)
+{
+	char name[32];
+	int dir = open("/proc/self/fd", O_PATH | O_DIRECTORY), r;
+
+	snprintf(name, sizeof name, "%d", fd);
+	r = tshare_try(dir, name, flags);
+	close(dir);
+	return r;
+}
+
+static int tshare_open_image(const char *path)
+{
+	int tree = tshare_open("in", 0), fd; /* skips where there are no detached mounts */
+
+	close(tree);
+	fd = share_open_image(path);
+	CHECK(fd >= 0);
+	return fd;
+}
+
+TEST(share_image_cannot_be_opened_again_for_writing)
+{
+	static const int ways[] = { O_RDWR, O_WRONLY, O_WRONLY | O_APPEND, O_RDONLY | O_TRUNC };
+	int fd, plain;
+	char byte;
+
+	tshare_tree();
+	CHECK_EQ(truncate("in/file", 10), 0);
+	fd = tshare_open_image("in/near"); /* a link to the file */
+	CHECK_EQ(read(fd, &byte, 1), 1);
+	for (unsigned i = 0; i < ARRAY_LEN(ways); i++)
+		CHECK_EQ(tshare_reopen(fd, ways[i]), EROFS);
+	CHECK_EQ(tshare_reopen(fd, O_RDONLY), 0);
+	CHECK_EQ(fchmod(fd, 0777), -1);
+	CHECK_EQ(errno, EROFS);
+	CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	close(fd);
+	plain = open("in/file", O_RDONLY); /* and that it is the mount that refuses */
+	CHECK_EQ(tshare_reopen(plain, O_RDWR), 0);
+	close(plain);
+	CHECK_EQ(share_open_image("in/missing"), -ENOENT);
+}
+
+TEST(share_image_that_is_a_device_cannot_be_opened_again_at_all)
+{
+	char byte = 1;
+	int fd;
+
+	tshare_tree();
+	if (tshare_try(AT_FDCWD, "in/zero", O_RDONLY) != 0)
+		test_skip("devices cannot be opened here");
+	fd = tshare_open_image("in/zero");
+	CHECK_EQ(read(fd, &byte, 1), 1);
+	CHECK_EQ(byte, 0);
+	CHECK_EQ(tshare_reopen(fd, O_RDWR), EACCES);
+	CHECK_EQ(tshare_reopen(fd, O_RDONLY), EACCES);
+	close(fd);
+}

@@ -62,7 +62,7 @@ static const struct {
 	  "1 container_id s; 2 exec_id s; 3 string_user StringUser; 4 process Process; "
 	  "5 stdin_port u32; 6 stdout_port u32; 7 stderr_port u32" },
 	{ &grpc__signal_process_request__descriptor,
-	  "1 container_id s; 2 exec_id s; 3 signal u32" },
+	  "1 container_id s; 2 exec_id s; 3 signal u32; 100 all bool" },
 	{ &grpc__wait_process_request__descriptor,
 	  "1 container_id s; 2 exec_id s" },
 	{ &grpc__wait_process_response__descriptor,
@@ -349,6 +349,7 @@ TEST(protocol_our_own_fields_start_at_100)
 		uint32_t number;
 	} rows[] = {
 		{ &grpc__create_sandbox_request__descriptor, "spore", 100 },
+		{ &grpc__signal_process_request__descriptor, "all", 100 },
 		{ &grpc__wait_process_response__descriptor, "exited_at_ns", 100 },
 		{ &grpc__wait_process_response__descriptor, "oom_killed", 101 },
 		{ &grpc__process__descriptor, "Umask", 100 },

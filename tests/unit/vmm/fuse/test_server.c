@@ -101,7 +101,7 @@ TEST(fuse_session_that_comes_back_is_checked)
 TEST(fuse_what_it_does_not_know_is_enosys)
 {
 	static const uint32_t op[] = { 0, 7, 19, FUSE_GETLK, FUSE_SETLK, FUSE_SETLKW, FUSE_ACCESS, FUSE_BMAP,
-				       FUSE_POLL, FUSE_SETUPMAPPING, FUSE_SYNCFS, 52, 4096, UINT32_MAX };
+				       FUSE_POLL, FUSE_SETUPMAPPING, 52, 4096, UINT32_MAX };
 	uint8_t zeros[64] = { 0 };
 	struct frig r;
 

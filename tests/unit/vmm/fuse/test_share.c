@@ -1,3 +1,8 @@
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <ucontext.h>
+
 #include "tests/unit/test.h"
 #include "tests/unit/vmm/fuse/fuse_rig.h"
 #include "vmm/virtio/fs.h"
@@ -373,5 +378,78 @@ TEST(fuse_directory_moved_out_of_a_share_has_no_way_up)
 	CHECK_EQ(rename(frig_path(&r, "in/d"), frig_path(&r, "out")), 0);
 	CHECK_EQ(frig_lookup(&r, sub, "..", &node), -EINVAL);
 	CHECK_EQ(frig_lookup(&r, sub, "in", &node), -ENOENT);
+	frig_fini(&r);
+}
+
+/* --- sync(2): what would have been synchronized, without doing it ------------------------------- */
+
+static unsigned tshare_syncs;
+static uint64_t tshare_dev[4];
+static int tshare_error;
+
+static void tshare_on_syncfs(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	struct stat st;
+
+	(void)sig;
+	(void)info;
+	if (fstat((int)uc->uc_mcontext.gregs[REG_RDI], &st) == 0 && tshare_syncs < ARRAY_LEN(tshare_dev))
+		tshare_dev[tshare_syncs] = st.st_dev;
+	tshare_syncs++;
+	uc->uc_mcontext.gregs[REG_RAX] = -tshare_error;
+}
+
+static void tshare_catch_syncfs(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_syncfs, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { ARRAY_LEN(code), code };
+	struct sigaction act = { .sa_sigaction = tshare_on_syncfs, .sa_flags = SA_SIGINFO };
+
+	CHECK_EQ(sigaction(SIGSYS, &act, NULL), 0);
+	CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	CHECK_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+TEST(fuse_sync_reaches_each_file_system_that_may_be_written_to_once)
+{
+	struct fuse_syncfs_in in = { 0 };
+	struct stat here, shm;
+	int before, after;
+	uint64_t dir;
+	struct frig r;
+
+	frig_init(&r);
+	if (stat(r.dir, &here) < 0 || stat("/dev/shm", &shm) < 0 || here.st_dev == shm.st_dev)
+		test_skip("needs two file systems");
+	tshare_catch_syncfs();
+	CHECK_EQ(frig_call(&r, FUSE_SYNCFS, FUSE_ROOT_ID, FRIG_IN(in), NULL, NULL), 0);
+	CHECK_EQ(frig_share_path(&r, "ro", "/dev/shm", FSV_READONLY), 0);
+	CHECK_EQ(frig_call(&r, FUSE_SYNCFS, FUSE_ROOT_ID, FRIG_IN(in), NULL, NULL), 0);
+	CHECK_EQ(tshare_syncs, 0); /* nothing there, or read-only */
+
+	before = dup(0);
+	close(before);
+	dir = frig_share(&r, 0);
+	CHECK_EQ(frig_share_path(&r, "again", NULL, 0), 0);
+	CHECK_EQ(frig_call(&r, FUSE_SYNCFS, FUSE_ROOT_ID, FRIG_IN(in), NULL, NULL), 0);
+	CHECK_EQ(tshare_syncs, 1);
+	CHECK_EQ(tshare_dev[0], here.st_dev);
+	CHECK_EQ(frig_call(&r, FUSE_SYNCFS, dir, FRIG_IN(in), NULL, NULL), -EINVAL);
+	CHECK_EQ(tshare_syncs, 1);
+
+	CHECK_EQ(frig_share_path(&r, "rw", "/dev/shm", 0), 0);
+	tshare_error = EIO;
+	CHECK_EQ(frig_call(&r, FUSE_SYNCFS, FUSE_ROOT_ID, FRIG_IN(in), NULL, NULL), -EIO);
+	CHECK_EQ(tshare_syncs, 3); /* an error does not keep the others from it */
+	CHECK(tshare_dev[1] == shm.st_dev || tshare_dev[2] == shm.st_dev);
+	after = dup(0);
+	close(after);
+	CHECK(after <= before + 4); /* three roots and a node */
 	frig_fini(&r);
 }
