@@ -4,8 +4,8 @@
  *	raw SHIM DIR ROOT NAME          run one; what it saw on stdout is compared between shims
  *
  * SHIM is the program, DIR a folder for bundles and sockets, ROOT a root filesystem. A case that is broken says
- * why on stderr, status 1; whatever happens, the shim is ended and `delete` run. Cases are in raw_cases.c and
- * raw_more.c; this file is their words:
+ * why on stderr, status 1; whatever happens, the shim is ended and `delete` run. Cases are in raw_cases.c,
+ * raw_more.c and raw_kill.c; this file is their words:
  *
  *	see(...)              a line of output
  *	expect(what, ...)     else the case is broken
@@ -13,6 +13,7 @@
  *	raw_start()           run `SHIM ... start`, connect to the address it prints
  *	raw_try(), raw_ok()   call a method; the code, or the case is broken
  *	raw_begin(), raw_end_of()   the same without waiting
+ *	doing                 what a case is at, for whoever reads that it is broken
  *	events                what the shim published so far; a server runs whenever a call is waited for */
 #define INTERNAL static __attribute__((unused))
 
@@ -61,7 +62,7 @@ struct raw_event {
 
 /* A call that is under way or over. */
 struct raw_call {
-	bool over;
+	bool begun, over;
 	enum ttrpc_code code;
 	char message[300];
 	struct buf packed; /* of the response */
@@ -69,7 +70,8 @@ struct raw_call {
 
 static struct loop loop;
 static const char *shim, *dir, *root, *service = RAW_TASK;
-static char ns[80] = "raw", last_message[600], address[300] = "unix://";
+static char ns[80] = "raw", last_message[600], address[300] = "unix://", doing[120];
+static uint64_t answer_limit = RAW_LIMIT; /* a method that takes longer has no answer */
 static bool is_spore;
 static struct raw_event events[256];
 static unsigned event_count;
@@ -110,7 +112,7 @@ static NORETURN PRINTF_LIKE(3, 4) void broken(int line, const char *what, const 
 {
 	va_list ap;
 
-	fprintf(stderr, "raw: line %d: %s: ", line, what);
+	fprintf(stderr, "raw: %s%sline %d: %s: ", doing, *doing ? ": " : "", line, what);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
@@ -385,7 +387,7 @@ static enum ttrpc_code raw_try_on(struct ttrpc_conn *c, const char *method, cons
 	struct err e = { 0 };
 	ProtobufCMessage *m = NULL;
 	enum ttrpc_code code =
-		ttrpc_request_wait(c, service, method, req, type, RAW_LIMIT, &m, &e);
+		ttrpc_request_wait(c, service, method, req, type, answer_limit, &m, &e);
 
 	snprintf(last_message, sizeof last_message, "%s: %d %s", method, code, code ? e.msg : "");
 	if (out)
@@ -426,15 +428,20 @@ static void raw_over(void *arg, const struct ttrpc_result *r)
 static void raw_begin(struct raw_call *call, const char *method, const void *req,
 		      const ProtobufCMessageDescriptor *type)
 {
-	*call = (struct raw_call){ 0 };
-	ttrpc_request(conn, service, method, req, type, 0, raw_over, call);
+	buf_fini(&call->packed);
+	*call = (struct raw_call){ .begun = true, .over = !conn, .code = conn ? TTRPC_OK : TTRPC_UNAVAILABLE };
+	if (conn)
+		ttrpc_request(conn, service, method, req, type, 0, raw_over, call);
 }
 static void raw_end_of(struct raw_call *call, const char *what)
 {
-	for (unsigned i = 0; !call->over; i++) {
-		expect(i < 600, "%s is never answered", what);
-		raw_pause(50);
+	uint64_t end = clock_mono_ns() + answer_limit;
+
+	while (!call->over) {
+		expect(clock_mono_ns() < end, "%s is never answered", what);
+		loop_step(&loop, 10);
 	}
+	snprintf(last_message, sizeof last_message, "%s: %d %s", what, call->code, call->message);
 }
 
 /* ---- Methods with the values that matter */
@@ -474,13 +481,11 @@ struct raw_streams {
 	bool terminal;
 };
 
-static enum ttrpc_code raw_create(const char *id, const struct raw_streams *io, pid_t *pid)
+static void raw_begin_create(struct raw_call *call, const char *id, const struct raw_streams *io)
 {
 	static char *options[] = { "rbind", "rw" };
 	Ctd__Mount mount = CTD__MOUNT__INIT, *mounts[] = { &mount };
 	Ctd__CreateTaskRequest req = CTD__CREATE_TASK_REQUEST__INIT;
-	Ctd__CreateTaskResponse *res;
-	enum ttrpc_code code;
 	char bundle[400];
 
 	snprintf(bundle, sizeof bundle, "%s/%s", dir, id);
@@ -496,14 +501,32 @@ static enum ttrpc_code raw_create(const char *id, const struct raw_streams *io, 
 		req.stderr_path = io->err ? io->err : "";
 		req.terminal = io->terminal;
 	}
-	code = raw_try("Create", &req, &ctd__create_task_response__descriptor, &res);
-	if (code == TTRPC_OK) {
-		if (pid)
-			*pid = (pid_t)res->pid;
-		expect(res->pid > 0, "pid 0");
-		ctd__create_task_response__free_unpacked(res, NULL);
-	}
-	return code;
+	raw_begin(call, "Create", &req, &ctd__create_task_response__descriptor);
+}
+
+static pid_t raw_created_pid(const struct raw_call *call)
+{
+	Ctd__CreateTaskResponse *res =
+		ctd__create_task_response__unpack(NULL, call->packed.len, call->packed.data);
+	pid_t pid;
+
+	expect(res && res->pid > 0, "no pid");
+	pid = (pid_t)res->pid;
+	ctd__create_task_response__free_unpacked(res, NULL);
+	return pid;
+}
+
+static enum ttrpc_code raw_create(const char *id, const struct raw_streams *io, pid_t *pid)
+{
+	struct raw_call call = { 0 };
+
+	expect(conn, "Create: no connection");
+	raw_begin_create(&call, id, io);
+	raw_end_of(&call, "Create");
+	if (call.code == TTRPC_OK && pid)
+		*pid = raw_created_pid(&call);
+	buf_fini(&call.packed);
+	return call.code;
 }
 
 static enum ttrpc_code raw_start_process(const char *id, const char *exec_id)
@@ -594,15 +617,13 @@ static unsigned raw_pids(const char *id, pid_t want) /* how many; `want` must be
 	return (unsigned)res->n_processes;
 }
 
-static enum ttrpc_code raw_exec_call(const char *id, const char *exec_id, const char *script,
-	const struct raw_streams *io,
-				     size_t pad)
+static void raw_begin_exec(struct raw_call *call, const char *id, const char *exec_id, const char *script,
+			   const struct raw_streams *io, size_t pad)
 {
 	Ctd__ExecProcessRequest req = CTD__EXEC_PROCESS_REQUEST__INIT;
 	Ctd__Any any = CTD__ANY__INIT;
 	struct buf b = { 0 };
 	char text[1000];
-	enum ttrpc_code code;
 
 	snprintf(text, sizeof text, "{\"user\":{\"uid\":0,\"gid\":0},\"args\":[\"/bin/sh\",\"-c\","
 		"\"%s\"],\"env\":[\"PATH=/bin\"],"
@@ -621,9 +642,17 @@ static enum ttrpc_code raw_exec_call(const char *id, const char *exec_id, const 
 		req.stderr_path = io->err ? io->err : "";
 		req.terminal = io->terminal;
 	}
-	code = raw_do("Exec", &req);
+	raw_begin(call, "Exec", &req, &ctd__empty__descriptor);
 	buf_fini(&b);
-	return code;
+}
+static enum ttrpc_code raw_exec_call(const char *id, const char *exec_id, const char *script,
+				     const struct raw_streams *io, size_t pad)
+{
+	struct raw_call call = { 0 };
+
+	raw_begin_exec(&call, id, exec_id, script, io, pad);
+	raw_end_of(&call, "Exec");
+	return call.code;
 }
 
 static const char *raw_time(const Ctd__Timestamp *t)
@@ -686,8 +715,8 @@ static bool raw_dead(pid_t pid) /* or a zombie */
 static void raw_await_death(pid_t pid, const char *what)
 {
 	for (unsigned i = 0; !raw_dead(pid); i++) {
-		expect(i < 200, "%s %d does not end", what, pid);
-		raw_pause(50);
+		expect(i < 1000, "%s %d does not end", what, pid);
+		raw_pause(10);
 	}
 }
 
@@ -730,6 +759,7 @@ static pid_t raw_up(const char *id, const char *script, const struct raw_streams
 
 #include "raw_cases.c"
 #include "raw_more.c"
+#include "raw_kill.c"
 
 /* ---- */
 

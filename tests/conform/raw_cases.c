@@ -294,7 +294,7 @@ static void case_life(void)
 
 static void case_waits(void)
 {
-	struct raw_call calls[8];
+	struct raw_call calls[8] = { 0 };
 	Ctd__WaitRequest req = CTD__WAIT_REQUEST__INIT;
 	const char *first = NULL;
 

@@ -232,7 +232,7 @@ static void case_update(void)
 
 static void case_pipelined(void)
 {
-	struct raw_call calls[40], waiting;
+	struct raw_call calls[40] = { 0 }, waiting = { 0 };
 	Ctd__StateRequest req = CTD__STATE_REQUEST__INIT;
 	unsigned good = 0;
 
@@ -273,12 +273,9 @@ static void case_shutdown_last(void)
 
 static void case_cancelled(void)
 {
-	struct raw_call create;
-	static char *options[] = { "rbind", "rw" };
-	Ctd__Mount mount = CTD__MOUNT__INIT, *mounts[] = { &mount };
-	Ctd__CreateTaskRequest req = CTD__CREATE_TASK_REQUEST__INIT;
+	struct raw_call create = { 0 };
 	enum ttrpc_code code;
-	char bundle[400];
+	char cgroup[400];
 
 	for (int after = 0; after <= 60; after += 20) {
 		char id[] = { 'c', (char)('0' + after / 20), 0 };
@@ -286,12 +283,7 @@ static void case_cancelled(void)
 		raw_bundle(id, "exec sleep 1000", false, NULL);
 		raw_start(id);
 		raw_connect_call(id);
-		snprintf(bundle, sizeof bundle, "%s/%s", dir, id);
-		req.id = id, req.bundle = bundle;
-		mount.type = "bind", mount.source = (char *)root;
-		mount.n_options = 2, mount.options = options;
-		req.n_rootfs = 1, req.rootfs = mounts;
-		raw_begin(&create, "Create", &req, &ctd__create_task_response__descriptor);
+		raw_begin_create(&create, id, NULL);
 		raw_pause((unsigned)after);
 		raw_connect();
 		for (int tries = 0; tries < 50; tries++) { /* it may answer only when Create is over */
@@ -312,8 +304,8 @@ static void case_cancelled(void)
 		raw_delete_binary(id, &(struct buf){ 0 });
 		expect(!raw_mounted(id), "still mounted");
 		if (!is_spore) { /* runc's may leave it when Delete meets Create */
-			snprintf(bundle, sizeof bundle, "/sys/fs/cgroup/%s/%s", ns, id);
-			rmdir(bundle);
+			snprintf(cgroup, sizeof cgroup, "/sys/fs/cgroup/%s/%s", ns, id);
+			rmdir(cgroup);
 		}
 		see("after %d ms: gone", after);
 	}
@@ -383,6 +375,45 @@ static void case_group(void)
 	raw_finish("pod");
 }
 
+/* As containerd 2.x does with a shim of version 3: a connection of its own, and Delete is the last word. */
+static void case_group_member(void)
+{
+	char sandbox[200], inner[200], rootfs[500];
+	pid_t task;
+
+	snprintf(sandbox, sizeof sandbox, RAW_GROUP, "sandbox");
+	snprintf(inner, sizeof inner, RAW_GROUP, "container");
+	if (is_spore)
+		service = RAW_V3;
+	raw_bundle("pod", "exec sleep 1000", false, sandbox);
+	raw_start("pod");
+	expect(raw_create("pod", NULL, NULL) == TTRPC_OK, "Create");
+	task = raw_connect_call("pod");
+	expect(raw_start_process("pod", "") == TTRPC_OK, "Start");
+	raw_bundle("c1", "exec sleep 1000", false, inner);
+	snprintf(rootfs, sizeof rootfs, "%s", raw_path("c1", "rootfs"));
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(doing, sizeof doing, "time %u", i);
+		raw_connect();
+		expect(raw_create("c1", NULL, NULL) == TTRPC_OK, "Create");
+		expect(raw_start_process("c1", "") == TTRPC_OK, "Start");
+		see("kill %d", raw_kill("c1", "", SIGKILL, true));
+		see("exit %u", raw_wait("c1", "")->exit_status);
+		see("delete %d", raw_delete("c1", "", NULL));
+		expect(!raw_mounted("c1"), "still mounted");
+		/* A share that is still open would keep it from being removed. */
+		expect(rmdir(rootfs) == 0 && mkdir(rootfs, 0711) == 0, "%s: %s", rootfs, strerror(errno));
+		expect(access("/sys/fs/cgroup/raw/c1", F_OK) != 0, "the cgroup is there");
+		see("again %d", raw_delete("c1", "", NULL));
+		see("the sandbox is %s", raw_status("pod", ""));
+	}
+	*doing = 0;
+	raw_connect();
+	expect(raw_connect_call("pod") == task, "another task");
+	id_count = 1; /* nobody calls `delete` for the other */
+	raw_finish("pod");
+}
+
 static void case_group_race(void)
 {
 	char sandbox[200];
@@ -418,78 +449,6 @@ static void case_events_later(void)
 	raw_events_open();
 	see("%u", EVENT(raw_event("/tasks/exit", 0), TaskExit, task_exit)->exit_status);
 	raw_finish("c1");
-}
-
-/* Go so far, as a state that a shim may be killed in. */
-static pid_t raw_reach(unsigned stage)
-{
-	pid_t task = 0;
-
-	raw_bundle("c1", "exec sleep 1000", false, NULL);
-	raw_start("c1");
-	raw_connect_call("c1");
-	if (stage >= 1)
-		expect(raw_create("c1", NULL, &task) == TTRPC_OK, "Create");
-	if (stage >= 2)
-		expect(raw_start_process("c1", "") == TTRPC_OK, "Start");
-	if (stage >= 3)
-		expect(raw_exec_call("c1", "e1", "exec sleep 1000", NULL, 0) == TTRPC_OK, "Exec");
-	if (stage >= 4)
-		expect(raw_start_process("c1", "e1") == TTRPC_OK, "Start");
-	if (stage == 5)
-		expect(raw_pause_task("c1") == TTRPC_OK, "Pause");
-	if (stage >= 6) {
-		raw_kill("c1", "", SIGKILL, true);
-		raw_wait("c1", "");
-	}
-	if (stage >= 7)
-		expect(raw_delete("c1", "", NULL) == TTRPC_OK, "Delete");
-	return task;
-}
-
-static void case_shim_killed(void)
-{
-	static const char *const names[] = { "start", "Create", "Start", "Exec",
-		"Start of the exec", "Pause", "Kill", "Delete" };
-
-	for (unsigned stage = 0; stage < ARRAY_LEN(names); stage++) {
-		pid_t task = raw_reach(stage);
-
-		kill(shim_pid, SIGKILL);
-		raw_await_death(shim_pid, "the shim");
-		raw_delete_binary("c1", &(struct buf){ 0 });
-		if (task)
-			raw_await_death(task, names[stage]);
-		expect(!raw_mounted("c1"), "still mounted after %s", names[stage]);
-		see("after %s: nothing", names[stage]);
-		unlink(address + 7); /* runc's delete leaves it */
-		unlink(raw_path("c1", "log"));
-		id_count = 0;
-	}
-	shim_pid = 0;
-	snprintf(ids[id_count++], sizeof ids[0], "c1");
-}
-
-static void case_task_killed(void)
-{
-	for (unsigned stage = 1; stage <= 5; stage++) {
-		pid_t task = raw_reach(stage);
-		Ctd__DeleteResponse *d;
-
-		kill(task, SIGKILL);
-		if (stage == 5 && !is_spore)
-			raw_resume_task("c1"); /* what is frozen does not die of it, but a machine does */
-		see("exit %u", raw_wait("c1", "")->exit_status);
-		expect(raw_delete("c1", "", &d) == TTRPC_OK, "Delete");
-		see("delete %u", d->exit_status);
-		expect(raw_shutdown("c1") == TTRPC_OK, "Shutdown");
-		raw_await_death(shim_pid, "the shim");
-		raw_delete_binary("c1", &(struct buf){ 0 });
-		expect(!raw_mounted("c1"), "still mounted");
-		unlink(raw_path("c1", "log"));
-		id_count = 0;
-	}
-	shim_pid = 0;
 }
 
 static void case_term(void)

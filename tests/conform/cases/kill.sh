@@ -109,6 +109,55 @@ kill_client() {
 }
 t "a container outlives the client that ran it" kill_client
 
+# A client's command is under way when containerd is killed; then that is back. What came of the command is a matter
+# of chance, but the client does not hang.
+killed_during() { # MS COMMAND...
+	local client ms=$1
+	shift
+	"$@" >"$WORK/out" 2>&1 </dev/null &
+	client=$!
+	sleep "0.$(printf %03d "$ms")"
+	stop_containerd KILL
+	await gone $client
+	start_containerd
+}
+# runc's `start` that nobody listens to any more leaves a shim which nobody knows.
+forget_shim() { # ID
+	kill -KILL $(shim_of "$1") 2>/dev/null
+	rm -rf "/run/containerd/io.containerd.runtime.v2.task/default/$1" "$CD/root/io.containerd.runtime.v2.task/default/$1"
+}
+kill_containerd_during() {
+	local ms
+	up c1 -- sleep 1000
+	for ms in 80 160 240; do
+		killed_during $ms ctr run -d --runtime "$RT" $BB r$ms sleep 1000
+		ctr task ls >"$WORK/out" || fail "after run: ctr task ls"
+		down r$ms
+		ctr snapshot rm r$ms 2>/dev/null # made before there was a container to hold it
+		[[ $RT != *.runc.* ]] || forget_shim r$ms
+	done
+	for ms in 60 120; do
+		killed_during $ms ctr task exec -d --exec-id e$ms c1 sleep 1001
+		exec_down c1 e$ms
+		x c1 echo "after exec"
+		killed_during $ms ctr task pause c1
+		ctr task resume c1 2>/dev/null
+		killed_during $ms ctr task metrics c1
+		that ctr task metrics c1 >/dev/null
+		ctr task pause c1
+		killed_during $ms ctr task resume c1
+		ctr task resume c1 2>/dev/null
+		state_of c1
+	done
+	killed_during 100 ctr task kill -s KILL c1
+	ctr task kill -s KILL c1 2>/dev/null
+	await stopped c1
+	killed_during 100 ctr task rm c1
+	down c1
+	forget_fifos
+}
+t "containerd killed while a command is served: all can be seen and removed" kill_containerd_during
+
 # Every 20 ms of a start and an end. What comes of each is a matter of chance; that it can be removed is not.
 kill_everywhere() {
 	local ms id
