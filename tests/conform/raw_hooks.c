@@ -18,21 +18,6 @@ static void raw_hooked(const char *hooks)
 	raw_start("c1");
 }
 
-static void raw_begin_create(struct raw_call *call, const char *id)
-{
-	static char *options[] = { "rbind", "rw" };
-	Ctd__Mount mount = CTD__MOUNT__INIT, *mounts[] = { &mount };
-	Ctd__CreateTaskRequest req = CTD__CREATE_TASK_REQUEST__INIT;
-	char bundle[400];
-
-	snprintf(bundle, sizeof bundle, "%s/%s", dir, id);
-	req.id = (char *)id, req.bundle = bundle;
-	mount.type = "bind", mount.source = (char *)root;
-	mount.n_options = 2, mount.options = options;
-	req.n_rootfs = 1, req.rootfs = mounts;
-	raw_begin(call, "Create", &req, &ctd__create_task_response__descriptor);
-}
-
 /* The pid that a hook wrote, once it has. */
 static pid_t raw_hook_pid(const char *file)
 {
@@ -55,7 +40,7 @@ static pid_t raw_hook_pid(const char *file)
 /* The hook of `file` waits. The pod's other container is asked everything, and then the hook goes on. */
 static void raw_meanwhile(const char *file, struct raw_call *call, const char *exec_id, const char *status)
 {
-	struct raw_call wait;
+	struct raw_call wait = { 0 };
 	Ctd__WaitRequest rq = CTD__WAIT_REQUEST__INIT;
 
 	raw_hook_pid(file);
@@ -81,7 +66,7 @@ static void case_hooks(void)
 	char hooks[2000] = "", script[400];
 	Ctd__StartRequest start = CTD__START_REQUEST__INIT;
 	Ctd__DeleteRequest del = CTD__DELETE_REQUEST__INIT;
-	struct raw_call call;
+	struct raw_call call = { 0 };
 
 	for (unsigned i = 0; i < ARRAY_LEN(stages); i++) {
 		size_t n = strlen(hooks);
@@ -93,7 +78,7 @@ static void case_hooks(void)
 			 script);
 	}
 	raw_hooked(hooks);
-	raw_begin_create(&call, "c1");
+	raw_begin_create(&call, "c1", NULL);
 	raw_hook_pid("prestart");
 	raw_write(raw_path("c1", "go"), "");
 	raw_meanwhile("createRuntime", &call, "e1", "CREATED");
@@ -120,13 +105,13 @@ static void case_hooks_end(void)
 	snprintf(script, sizeof script, "sleep 1000 & echo $! >%s/c1/hook; wait", dir);
 	snprintf(hooks, sizeof hooks, "\"createRuntime\":[" RAW_HOOK "]", script);
 	for (unsigned way = 0; way < 4; way++) {
-		struct raw_call call;
+		struct raw_call call = { 0 };
 		pid_t pod, hook;
 
 		raw_hooked(hooks);
 		unlink(raw_path("c1", "hook"));
 		pod = shim_pid;
-		raw_begin_create(&call, "c1");
+		raw_begin_create(&call, "c1", NULL);
 		hook = raw_hook_pid("hook");
 		if (way == 0)
 			expect(raw_delete("c1", "", NULL) == TTRPC_NOT_FOUND, "Delete");
