@@ -72,21 +72,33 @@ void kvm_fini(struct kvm *k)
 	k->fd = k->vm_fd = -1;
 }
 
-static int kvm_set_memory(struct kvm *k, const struct gmem *mem, struct err *e)
+static int kvm_set_region(struct kvm *k, unsigned slot, uint32_t flags, gpa_t gpa, uint64_t bytes, void *hva,
+			  struct err *e)
 {
-	for (unsigned i = 0; i < mem->n; i++) {
-		struct kvm_userspace_memory_region r = {
-			.slot = i,
-			.flags = k->tracks_writes ? KVM_MEM_LOG_DIRTY_PAGES : 0,
-			.guest_phys_addr = mem->region[i].gpa,
-			.memory_size = mem->region[i].bytes,
-			.userspace_addr = (uint64_t)(uintptr_t)mem->region[i].hva,
-		};
-		int err = kvm_ioctl(k->vm_fd, KVM_SET_USER_MEMORY_REGION, &r);
-		if (err < 0)
-			return err_set(e, err, "KVM_SET_USER_MEMORY_REGION: %s", strerror(-err));
-	}
-	return 0;
+	struct kvm_userspace_memory_region r = {
+		.slot = slot,
+		.flags = flags,
+		.guest_phys_addr = gpa,
+		.memory_size = bytes,
+		.userspace_addr = (uint64_t)(uintptr_t)hva,
+	};
+	int err = kvm_ioctl(k->vm_fd, KVM_SET_USER_MEMORY_REGION, &r);
+
+	return err < 0 ? err_set(e, err, "KVM_SET_USER_MEMORY_REGION: %s", strerror(-err)) : 0;
+}
+
+static int kvm_set_memory(struct kvm *k, const struct gmem *mem, void *windows, struct err *e)
+{
+	uint32_t flags = k->tracks_writes ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < mem->n; i++)
+		r = kvm_set_region(k, i, flags, mem->region[i].gpa, mem->region[i].bytes,
+				   mem->region[i].hva, e);
+	if (r == 0 && windows)
+		r = kvm_set_region(k, mem->n, KVM_MEM_READONLY, LAYOUT_SLOT_BASE,
+				   LAYOUT_SLOT_PAGES * LAYOUT_SLOT_BYTES, windows, e);
+	return r;
 }
 
 int kvm_written(const struct kvm *k, const struct gmem *mem, uint64_t *bits, struct err *e)
@@ -102,7 +114,7 @@ int kvm_written(const struct kvm *k, const struct gmem *mem, uint64_t *bits, str
 	return 0;
 }
 
-int kvm_create_vm(struct kvm *k, const struct gmem *mem, unsigned pins, struct err *e)
+int kvm_create_vm(struct kvm *k, const struct gmem *mem, void *windows, unsigned pins, struct err *e)
 {
 	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { pins } };
 	uint64_t ident = LAYOUT_IDENT_MAP;
@@ -114,7 +126,7 @@ int kvm_create_vm(struct kvm *k, const struct gmem *mem, unsigned pins, struct e
 		k->vm_fd = -1;
 		return err_set(e, r, "KVM_CREATE_VM: %s", strerror(-r));
 	}
-	if ((r = kvm_set_memory(k, mem, e)) < 0)
+	if ((r = kvm_set_memory(k, mem, windows, e)) < 0)
 		return r;
 	/* Both place pages for Intel CPUs that cannot run real mode; others accept and ignore them. They
 	 * may install memory slots, so they stand before the irqchip too. */

@@ -27,8 +27,10 @@ struct kvm {
 INTERNAL MUST_USE int kvm_init(struct kvm *k, int kvm_fd, struct err *e);
 INTERNAL void kvm_fini(struct kvm *k);
 
-/* CREATE_VM, memory slots, split irqchip with `pins` IOAPIC pins. */
-INTERNAL MUST_USE int kvm_create_vm(struct kvm *k, const struct gmem *mem, unsigned pins,
+/* CREATE_VM, memory slots, split irqchip with `pins` IOAPIC pins. windows: LAYOUT_SLOT_PAGES pages which the
+ * guest reads at LAYOUT_SLOT_BASE, while what it writes there is MMIO (api.rst 4.35, KVM_MEM_READONLY);
+ * NULL: none. */
+INTERNAL MUST_USE int kvm_create_vm(struct kvm *k, const struct gmem *mem, void *windows, unsigned pins,
 				    struct err *e);
 
 /* Set the bits (one for each page of mem, by page number of the memory file) of the pages that the guest

@@ -33,6 +33,7 @@
 #define LAYOUT_LAPIC      UINT64_C(0xfee00000)
 
 #define LAYOUT_SLOTS   32 /* virtio-mmio windows declared on the command line */
+#define LAYOUT_SLOT_PAGES 8 /* the first of them are read without leaving the guest (virtio/slots.h) */
 #define LAYOUT_SLOT_GSI 16 /* interrupt pin of slot 0; 0-15 stay free of ISA ideas */
 #define LAYOUT_COM1_GSI 4
 #define LAYOUT_PINS    (LAYOUT_SLOT_GSI + LAYOUT_SLOTS)

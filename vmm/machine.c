@@ -290,10 +290,14 @@ static int vmm_make_memory(struct vmm *m, const struct snap *snap, int fd, bool 
 /* The fast order (kvm.h). */
 static int vmm_build(struct vmm *m, const struct snap *snap, struct err *e)
 {
-	const struct slots_host host = { m, vmm_irq_slot, vmm_host_ioeventfd };
+	void *windows = mmap(NULL, LAYOUT_SLOT_PAGES * LAYOUT_SLOT_BYTES, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); /* for the life of the process */
+	const struct slots_host host = { m, vmm_irq_slot, vmm_host_ioeventfd, windows };
 	int r;
 
-	if ((r = kvm_create_vm(&m->kvm, &m->mem, LAYOUT_PINS, e)) < 0)
+	if (windows == MAP_FAILED)
+		return err_set(e, -errno, "pages for devices' registers: %m");
+	if ((r = kvm_create_vm(&m->kvm, &m->mem, windows, LAYOUT_PINS, e)) < 0)
 		return r;
 	ioapic_init(&m->ioapic, &m->kvm);
 	uart_init(&m->uart, m->console_fd, vmm_irq_com1, m);

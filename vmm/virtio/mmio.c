@@ -7,6 +7,8 @@
 #define VMMIO_VERSION UINT32_C(2)
 #define VMMIO_VENDOR  UINT32_C(0x726f7073) /* "spor" */
 #define VMMIO_CONFIG  UINT32_C(0x100)
+#define VMMIO_ISR     UINT32_C(0x060)
+#define VMMIO_CONFIG_SHOWN 64 /* bytes; no device of ours has more */
 
 uint64_t vmmio_features(struct slot *s)
 {
@@ -17,6 +19,20 @@ uint64_t vmmio_features(struct slot *s)
 static struct vq *vmmio_staged(struct slot *s)
 {
 	return s->queue_sel < s->dev->ops->nqueues ? &s->staged[s->queue_sel] : NULL;
+}
+
+/* --- the window ------------------------------------------------------------------------------ */
+
+/* The guest may read at any time. */
+static void vmmio_show_word(struct slot *s, uint32_t offset, uint32_t v)
+{
+	__atomic_store_n(&s->window[offset / sizeof v], v, __ATOMIC_RELEASE);
+}
+
+static void vmmio_show_isr(struct slot *s)
+{
+	if (s->window)
+		vmmio_show_word(s, VMMIO_ISR, s->isr);
 }
 
 /* --- register handlers, in the order of the table ------------------------------------------- */
@@ -119,6 +135,7 @@ static uint32_t vmmio_get_isr(struct slot *s)
 static void vmmio_set_isr_ack(struct slot *s, uint32_t v)
 {
 	s->isr &= ~v;
+	vmmio_show_isr(s);
 }
 static uint32_t vmmio_get_status(struct slot *s)
 {
@@ -266,6 +283,11 @@ static bool vmmio_allowed(const struct slot *s, enum vmmio_when when)
 	}
 }
 
+static uint32_t vmmio_get(struct slot *s, const struct vmmio_reg *reg)
+{
+	return reg->get && vmmio_allowed(s, reg->read_when) ? reg->get(s) : 0;
+}
+
 static void vmmio_config(struct slot *s, uint32_t at, uint8_t *data, uint32_t len, bool write)
 {
 	const struct vdev_ops *ops;
@@ -296,6 +318,8 @@ void vmmio_access(struct slot *s, uint32_t offset, uint8_t *data, uint32_t len, 
 		memset(data, 0, len);
 	if (offset >= VMMIO_CONFIG) {
 		vmmio_config(s, offset - VMMIO_CONFIG, data, len, write);
+		if (write)
+			vmmio_show(s);
 		return;
 	}
 	if (len != 4) /* 4.2.2.2: registers are 32 bits wide and accessed so */
@@ -305,12 +329,28 @@ void vmmio_access(struct slot *s, uint32_t offset, uint8_t *data, uint32_t len, 
 		return;
 	if (write) {
 		memcpy(&v, data, sizeof v);
-		if (reg->set && vmmio_allowed(s, reg->write_when))
-			reg->set(s, v);
-	} else if (reg->get && vmmio_allowed(s, reg->read_when)) {
-		v = reg->get(s);
+		if (!reg->set || !vmmio_allowed(s, reg->write_when))
+			return;
+		reg->set(s, v);
+		if (reg->set != vmmio_set_notify && reg->set != vmmio_set_isr_ack)
+			vmmio_show(s); /* selectors and status are behind several registers */
+	} else {
+		v = vmmio_get(s, reg);
 		memcpy(data, &v, sizeof v);
 	}
+}
+
+void vmmio_show(struct slot *s)
+{
+	uint32_t config[VMMIO_CONFIG_SHOWN / sizeof(uint32_t)] = { 0 };
+
+	if (!s->window)
+		return;
+	for (unsigned i = 0; i < ARRAY_LEN(vmmio_regs); i++)
+		vmmio_show_word(s, vmmio_regs[i].offset, vmmio_get(s, &vmmio_regs[i]));
+	vmmio_config(s, 0, (uint8_t *)config, sizeof config, false);
+	for (uint32_t i = 0; i < ARRAY_LEN(config); i++)
+		vmmio_show_word(s, VMMIO_CONFIG + i * 4, config[i]);
 }
 
 void vmmio_reset(struct slot *s)
@@ -328,6 +368,7 @@ void vmmio_reset(struct slot *s)
 	s->dev_features_sel = s->drv_features_sel = s->queue_sel = 0;
 	s->drv_features = 0;
 	memset(s->staged, 0, sizeof s->staged);
+	vmmio_show(s);
 }
 
 void vmmio_kick(struct slot *s, unsigned q)
@@ -357,6 +398,7 @@ void vdev_unlock(struct vdev *d)
 static void vmmio_interrupt(struct slot *s, uint32_t bit)
 {
 	s->isr |= bit;
+	vmmio_show_isr(s);
 	s->all->host.irq(s->all->host.arg, LAYOUT_SLOT_GSI + s->index);
 }
 
@@ -369,6 +411,7 @@ void vdev_signal(struct vdev *d, unsigned q)
 void vdev_config_changed(struct vdev *d)
 {
 	d->slot->generation++;
+	vmmio_show(d->slot);
 	if (d->slot->status & VMMIO_S_DRIVER_OK)
 		vmmio_interrupt(d->slot, VMMIO_INT_CONFIG);
 }
@@ -386,6 +429,7 @@ void vdev_broken(struct vdev *d, const char *why)
 	for (unsigned i = 0; i < d->ops->nqueues; i++)
 		d->q[i].ready = false;
 	s->status |= VMMIO_S_NEEDS_RESET;
+	vmmio_show(s);
 	if (s->status & VMMIO_S_DRIVER_OK)
 		vmmio_interrupt(s, VMMIO_INT_CONFIG);
 }

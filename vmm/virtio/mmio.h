@@ -24,6 +24,10 @@
 /* One access at `offset` of slot s's window; the caller holds s->lock. Reads fill data. */
 INTERNAL void vmmio_access(struct slot *s, uint32_t offset, uint8_t *data, uint32_t len, bool write);
 
+/* Bring the page that the guest reads (slots.h) up to date, after any change of what registers or
+ * configuration space say. Lock held. */
+INTERNAL void vmmio_show(struct slot *s);
+
 /* Driver reset (Status = 0): also used when the slot is emptied. Lock held. */
 INTERNAL void vmmio_reset(struct slot *s);
 

@@ -17,6 +17,9 @@ void slots_init(struct slots *s, const struct gmem *mem, struct loop *loop,
 		sl->index = i;
 		pthread_mutex_init(&sl->lock, NULL);
 		sl->kick_fd = -1;
+		if (host->windows && i < LAYOUT_SLOT_PAGES)
+			sl->window = (uint32_t *)((uint8_t *)host->windows + i * LAYOUT_SLOT_BYTES);
+		vmmio_show(sl);
 	}
 }
 
@@ -148,6 +151,7 @@ int slots_detach(struct slots *s, unsigned i, struct err *e)
 	vmmio_reset(sl);
 	d = take_ptr(&sl->dev);
 	sl->generation++;
+	vmmio_show(sl);
 	pthread_mutex_unlock(&sl->lock);
 	d->ops->destroy(d);
 	return 0;
@@ -321,6 +325,7 @@ int slots_restore_one(struct slots *s, unsigned i, struct cur *in, struct err *e
 
 	pthread_mutex_lock(&sl->lock);
 	r = slots_restore_locked(sl, in, e);
+	vmmio_show(sl);
 	pthread_mutex_unlock(&sl->lock);
 	if (r < 0)
 		return r;

@@ -18,6 +18,10 @@ struct slots_host {
 	/* Route (or stop routing) 32-bit guest writes at `notify`, whatever their value, to an eventfd.
 	 * 0/-errno. */
 	int (*ioeventfd)(void *arg, gpa_t notify, int fd, bool assign);
+	/* LAYOUT_SLOT_PAGES pages that the guest sees, read-only, where the first windows are: it reads
+	 * registers there without leaving, InterruptStatus at each interrupt above all. They are what
+	 * slots_mmio() would answer, all the time. NULL: all reads come through slots_mmio(). */
+	void *windows;
 };
 
 struct slot {
@@ -25,6 +29,7 @@ struct slot {
 	unsigned index;
 	pthread_mutex_t lock; /* everything below, and the device's queues */
 	struct vdev *dev;     /* NULL = empty */
+	uint32_t *window;     /* what the guest reads by itself; NULL: nothing */
 	/* Registers, virtio 1.2 section 4.2.2; legal values and times are in mmio.c's table. */
 	uint32_t status, isr, generation;
 	uint32_t dev_features_sel, drv_features_sel, queue_sel;

@@ -130,7 +130,7 @@ int vmm_selftest(int kvm_fd, struct err *e)
 	if (fd < 0)
 		return err_set(e, -errno, "/dev/kvm: %m");
 	if ((r = kvm_init(&k, fd, e)) == 0 && (r = gmem_init(&m, MIB(2), -1, GMEM_PRIVATE, e)) == 0 &&
-	    (r = kvm_create_vm(&k, &m, 24, e)) == 0) {
+	    (r = kvm_create_vm(&k, &m, NULL, 24, e)) == 0) {
 		selftest_fill_memory(&m);
 		vcpu = kvm_ioctl(k.vm_fd, KVM_CREATE_VCPU, NULL);
 		r = vcpu < 0 ? err_set(e, vcpu, "KVM_CREATE_VCPU: %s", strerror(-vcpu)) :

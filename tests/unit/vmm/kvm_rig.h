@@ -40,7 +40,7 @@ static inline void kvmr_init(struct kvmr *r)
 	if (kvm_init(&r->k, kvmr_open(), &e) < 0)
 		test_skip("%s", e.msg);
 	CHECK_EQ(gmem_init(&r->m, MIB(2), -1, GMEM_PRIVATE, NULL), 0);
-	if (kvm_create_vm(&r->k, &r->m, LAYOUT_PINS, &e) < 0)
+	if (kvm_create_vm(&r->k, &r->m, NULL, LAYOUT_PINS, &e) < 0)
 		test_fail(__FILE__, __LINE__, "%s", e.msg);
 	r->vcpu = kvm_ioctl(r->k.vm_fd, KVM_CREATE_VCPU, NULL);
 	CHECK(r->vcpu >= 0);

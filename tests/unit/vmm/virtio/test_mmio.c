@@ -155,6 +155,7 @@ static void tmmio_fresh(struct tmmio *t, enum tmmio_stage stage)
 	tmmio_init(t);
 	tmmio_to(t, stage);
 	tmmio_slot(t)->isr = stage == TMMIO_EMPTY ? 0 : 3;
+	vmmio_show(tmmio_slot(t));
 }
 
 TEST(vmmio_every_register_can_be_written_when_the_table_says_and_never_else)
@@ -757,6 +758,7 @@ TEST(vmmio_configuration_space_takes_any_width_and_offset)
 		tmmio_fresh(&t, stage);
 		for (unsigned i = 0; i < FDEV_CONFIG; i++)
 			t.dev.config[i] = (uint8_t)(0xa0 + i);
+		vmmio_show(tmmio_slot(&t));
 		for (uint32_t at = 0; at < LAYOUT_SLOT_BYTES - 0x100; at += 7)
 			for (unsigned len = 1; len <= 8; len++) {
 				uint64_t want = 0;

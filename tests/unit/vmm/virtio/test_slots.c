@@ -41,7 +41,7 @@ static int tslot_ioeventfd(void *arg, gpa_t gpa, int fd, bool assign)
 
 static void tslot_init(struct tslot *t)
 {
-	const struct slots_host host = { t, tslot_irq, tslot_ioeventfd };
+	const struct slots_host host = { .arg = t, .irq = tslot_irq, .ioeventfd = tslot_ioeventfd };
 
 	*t = (struct tslot){ .dev.d.ops = &fdev_ops };
 	log_setup(-1, LOG_ERROR);

@@ -34,6 +34,7 @@ struct vqr {
 	struct vdev *dev;
 	struct vqr_ring ring[VDEV_MAX_QUEUES];
 	unsigned irqs; /* interrupts so far; atomic */
+	uint8_t windows[LAYOUT_SLOT_PAGES * LAYOUT_SLOT_BYTES] __attribute__((aligned(4)));
 };
 
 /* A piece of a request: `len` bytes at gpa, which the device reads or (in) writes. */
@@ -96,7 +97,8 @@ static inline int vqr_ioeventfd(void *arg, gpa_t notify, int fd, bool assign)
 
 static inline void vqr_init(struct vqr *r, uint64_t ram)
 {
-	struct slots_host host = { .arg = r, .irq = vqr_irq, .ioeventfd = vqr_ioeventfd };
+	struct slots_host host = { .arg = r, .irq = vqr_irq, .ioeventfd = vqr_ioeventfd,
+				   .windows = r->windows };
 	int err;
 
 	*r = (struct vqr){ .irqs = 0 };
@@ -140,17 +142,25 @@ static inline void vqr_write32(struct vqr *r, uint32_t reg, uint32_t v)
 {
 	slots_mmio(&r->slots, LAYOUT_SLOT_BASE + reg, (uint8_t *)&v, sizeof v, true);
 }
+/* A register both ways: by an exit, and as a guest reads it by itself. Threads of the device may change it
+ * meanwhile. */
+static inline uint64_t vqr_read(struct vqr *r, uint32_t at, unsigned len)
+{
+	uint64_t v = 0, seen = 0, again = 0;
+
+	slots_mmio(&r->slots, LAYOUT_SLOT_BASE + at, (uint8_t *)&v, len, false);
+	memcpy(&seen, r->windows + at, len);
+	slots_mmio(&r->slots, LAYOUT_SLOT_BASE + at, (uint8_t *)&again, len, false);
+	ASSERT(v == seen || v != again || at % 4 || at + len > LAYOUT_SLOT_BYTES);
+	return again;
+}
 static inline uint32_t vqr_read32(struct vqr *r, uint32_t reg)
 {
-	uint32_t v = 0;
-	slots_mmio(&r->slots, LAYOUT_SLOT_BASE + reg, (uint8_t *)&v, sizeof v, false);
-	return v;
+	return (uint32_t)vqr_read(r, reg, 4);
 }
 static inline uint64_t vqr_config(struct vqr *r, uint32_t offset, unsigned len)
 {
-	uint64_t v = 0;
-	slots_mmio(&r->slots, LAYOUT_SLOT_BASE + 0x100 + offset, (uint8_t *)&v, len, false);
-	return v;
+	return vqr_read(r, 0x100 + offset, len);
 }
 
 static inline uint64_t vqr_offered(struct vqr *r)
