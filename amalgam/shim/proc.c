@@ -28,11 +28,11 @@ static void shim_proc_fini(struct shim_proc *p)
 	/* One that never ran has no exit to wait for. */
 	while ((w = p->waits)) {
 		p->waits = w->next;
-		ttrpc_fail(w->call, TTRPC_NOT_FOUND, "process %s: not found", p->exec_id);
+		shim_proc_not_found(p, w->call);
 		free(w);
 	}
 	if (p->deleting)
-		ttrpc_fail(take_ptr(&p->deleting), TTRPC_NOT_FOUND, "process %s: not found", p->exec_id);
+		shim_proc_not_found(p, take_ptr(&p->deleting));
 	timer_stop(&p->drain);
 	task_start_forget(p);
 	process_forget(&p->run);
@@ -114,6 +114,14 @@ struct shim_proc *shim_proc_find(struct shim *s, const char *id, const char *exe
 	if (call)
 		ttrpc_fail(call, TTRPC_NOT_FOUND, "process does not exist %s: not found", exec_id);
 	return NULL;
+}
+
+void shim_proc_not_found(const struct shim_proc *p, struct ttrpc_call *call)
+{
+	if (*p->exec_id)
+		ttrpc_fail(call, TTRPC_NOT_FOUND, "process does not exist %s: not found", p->exec_id);
+	else
+		ttrpc_fail(call, TTRPC_NOT_FOUND, "container %s: not found", p->ctr->id);
 }
 
 struct shim_proc *shim_exec_new(struct shim_container *c, const char *exec_id)

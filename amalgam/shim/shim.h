@@ -102,6 +102,8 @@ INTERNAL struct shim_container *shim_container_find(struct shim *s, const char *
 INTERNAL struct shim_proc *shim_proc_find(struct shim *s, const char *id, const char *exec_id,
 					  struct ttrpc_call *call);
 INTERNAL MUST_USE struct shim_proc *shim_exec_new(struct shim_container *c, const char *exec_id);
+/* Answer that p is not there, or not any more. */
+INTERNAL void shim_proc_not_found(const struct shim_proc *p, struct ttrpc_call *call);
 /* Out of the container's list, and freed. */
 INTERNAL void shim_exec_free(struct shim_proc *p);
 
