@@ -45,14 +45,15 @@ static void shim_proc_fini(struct shim_proc *p)
 	free(p->err);
 }
 
-struct shim_container *shim_container_new(struct shim *s, const char *id, const char *bundle)
+struct shim_container *shim_container_new(struct shim *s, const char *id, const char *bundle,
+					  struct shim_create *op)
 {
 	struct shim_container *c = mem_zalloc(sizeof *c);
 
 	c->shim = s;
 	c->id = mem_strdup(id);
 	c->bundle = mem_strdup(bundle);
-	c->creating = true;
+	c->creating = op;
 	shim_proc_init(&c->init, c, "");
 	c->next = s->containers;
 	s->containers = c;
@@ -197,15 +198,10 @@ static void shim_publish_exit(const struct shim_proc *p)
 	shim_events_publish(&s->events, "/tasks/exit", "containerd.events.TaskExit", &ev.base);
 }
 
-static void shim_tell_exit(struct shim_proc *p)
+static void shim_answer_waits(struct shim_proc *p)
 {
 	struct shim_wait *w;
 
-	p->status = CTD__STATUS__STOPPED;
-	if (!*p->exec_id)
-		pod_note(p->ctr->shim);
-	shim_stdio_close_in(&p->io);
-	shim_publish_exit(p);
 	while ((w = p->waits)) {
 		p->waits = w->next;
 		shim_answer_wait(p, w->call);
@@ -213,20 +209,24 @@ static void shim_tell_exit(struct shim_proc *p)
 	}
 }
 
+static void shim_tell_exit(struct shim_proc *p)
+{
+	p->status = CTD__STATUS__STOPPED;
+	if (!*p->exec_id)
+		pod_note(p->ctr->shim);
+	shim_stdio_close_in(&p->io);
+	shim_publish_exit(p);
+	shim_answer_waits(p);
+}
+
 void shim_proc_failed(struct shim_proc *p)
 {
-	struct shim_wait *w;
-
 	process_forget(&p->run);
 	shim_stdio_fini(&p->io);
 	p->status = CTD__STATUS__STOPPED;
 	p->code = 255;
 	p->exited_ns = clock_wall_ns();
-	while ((w = p->waits)) {
-		p->waits = w->next;
-		shim_answer_wait(p, w->call);
-		free(w);
-	}
+	shim_answer_waits(p);
 }
 
 static bool shim_has_running_execs(const struct shim_container *c)

@@ -738,6 +738,7 @@ TASK_RPC(task_shutdown, Ctd__ShutdownRequest)
 
 	(void)rq;
 	task_reply_empty(call);
+	/* Not while a container is alive; one that comes to nothing or goes is waited for. */
 	s->shutdown = !c || c->creating || (c->removed && !c->next);
 	shim_maybe_end(s);
 }

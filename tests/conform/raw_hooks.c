@@ -146,7 +146,8 @@ static void case_start_deleted(void)
 	struct raw_call starting = { 0 }, deleting = { 0 };
 	char hooks[400];
 
-	snprintf(hooks, sizeof hooks, "\"poststart\":[" RAW_HOOK "],\"poststop\":[" RAW_HOOK "]", "sleep 1", "sleep 1");
+	snprintf(hooks, sizeof hooks, "\"poststart\":[" RAW_HOOK "],\"poststop\":[" RAW_HOOK "]", "sleep 1",
+		 "sleep 1");
 	raw_hooked(hooks);
 	expect(raw_create("c1", NULL, NULL) == TTRPC_OK, "Create");
 	del.id = start.id = "c1";
