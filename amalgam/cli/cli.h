@@ -30,8 +30,7 @@ INTERNAL void cli_env(const struct opt_list *own, bool terminal, char *out[CLI_E
 
 /* What NAME is, for --help (runtime/target.h). */
 #define CLI_NAME_HELP                                                                                 \
-	"NAME is a sandbox, or a container's id; with containerd, where both may be needed, " \
-	"SANDBOX/CONTAINER.\n\n"
+	"NAME is a sandbox's name or a container's id; SANDBOX/CONTAINER where that is not enough.\n\n"
 
 INTERNAL int cli_run(int argc, char **argv);
 INTERNAL int cli_factory(int argc, char **argv);

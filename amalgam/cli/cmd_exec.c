@@ -222,7 +222,7 @@ int cli_exec(int argc, char **argv)
 			at++;
 	}
 	if (at >= 0 && at >= argc)
-		at = err_set(&e, -EINVAL, "exec: give the sandbox's name and a command");
+		at = err_set(&e, -EINVAL, "exec: give NAME and a command");
 	if (at >= 0 && geteuid() != 0)
 		at = err_set(&e, -EPERM, CLI_NEED_ROOT);
 	if (at >= 0)

@@ -89,11 +89,12 @@ int cli_factory(int argc, char **argv)
 
 	r = argc > 1 ? opt_parse(table, argc - 1, argv + 1, &e) : 0;
 	if (r >= 0 && (help || argc < 2 || !strcmp(verb, "--help"))) {
-		printf("usage: spore factory init|status|destroy [options]\n\n"
-		       "  init     boot a machine once and keep it as the template clones are made from\n"
-		       "  status   say whether there is a template\n"
-		       "  destroy  remove all templates; running clones are not affected\n\n");
-		opt_print(table, stdout);
+		FILE *to = argc < 2 ? stderr : stdout;
+		fputs("usage: spore factory init|status|destroy [options]\n\n"
+		      "  init     boot a machine once and keep it as the template clones are made from\n"
+		      "  status   say whether there is a template\n"
+		      "  destroy  remove all templates; running clones are not affected\n\n", to);
+		opt_print(table, to);
 		return argc < 2 ? CLI_FAILED : 0;
 	}
 	if (r >= 0 && r < argc - 1)

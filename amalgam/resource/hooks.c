@@ -197,6 +197,7 @@ static void hooks_on_begin(struct timer *t)
 void hooks_begin(struct hooks *h, struct loop *l, enum hooks_stage stage, const struct hooks_state *of,
 		 hooks_over_fn *over, void *arg)
 {
+	ASSERT(!h->active);
 	*h = (struct hooks){ .active = true, .loop = l, .stage = stage, .of = *of, .over = over,
 			     .arg = arg };
 	hooks_json(&h->state, of, hooks_rows[stage].status);

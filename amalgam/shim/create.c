@@ -58,8 +58,7 @@ static void create_close(struct shim_create *op)
 	if (op->disk.fd >= 0)
 		close(take_fd(&op->disk.fd));
 	shim_options_fini(&op->opt);
-	op->c->create = NULL;
-	op->c->creating = false;
+	op->c->creating = NULL;
 }
 
 static void create_fail(struct shim_create *op, enum ttrpc_code code, const char *why)
@@ -84,6 +83,11 @@ static void create_fail_err(struct shim_create *op, const struct err *e)
 	create_fail(op, e->code == -EEXIST ? TTRPC_ALREADY_EXISTS : TTRPC_UNKNOWN, e->msg);
 }
 
+static void create_given_up(struct shim_create *op)
+{
+	create_fail(op, TTRPC_CANCELLED, "create was given up");
+}
+
 void create_abort(struct shim_container *c)
 {
 	struct shim *s = c->shim;
@@ -91,7 +95,7 @@ void create_abort(struct shim_container *c)
 	c->aborted = true;
 	hooks_stop(&c->hooks);
 	/* Whatever else it waits for comes from the machine, or looks for this when it comes. */
-	if (c->create && c->create->made_pod && s->pod.sandbox.vm.pid > 0)
+	if (c->creating && c->creating->made_pod && s->pod.sandbox.vm.pid > 0)
 		kill(s->pod.sandbox.vm.pid, SIGKILL);
 }
 
@@ -120,7 +124,7 @@ static void create_publish(const struct shim_create *op)
 static void create_on_taken_back(void *arg, const struct ttrpc_result *res)
 {
 	(void)res;
-	create_fail(arg, TTRPC_CANCELLED, "create was given up");
+	create_given_up(arg);
 }
 
 /* A machine that goes on must not keep what nobody wants any more; its shares are taken away after that. */
@@ -140,13 +144,17 @@ static void create_on_created(void *arg, const struct ttrpc_result *res)
 	struct shim_container *c = op->c;
 	Ctd__CreateTaskResponse r = CTD__CREATE_TASK_RESPONSE__INIT;
 
-	if (res->code == TTRPC_OK && c->aborted && !op->made_pod) {
+	if (c->aborted && res->code == TTRPC_OK && !op->made_pod) {
 		create_take_back(op);
 		return;
 	}
-	if (res->code != TTRPC_OK || c->aborted) {
-		create_fail(op, TTRPC_UNKNOWN, res->code != TTRPC_OK && c->shim->pod.sandbox.gone ?
-						       c->shim->pod.sandbox.why : res->message);
+	if (c->aborted) {
+		create_given_up(op);
+		return;
+	}
+	if (res->code != TTRPC_OK) {
+		create_fail(op, TTRPC_UNKNOWN,
+			    c->shim->pod.sandbox.gone ? c->shim->pod.sandbox.why : res->message);
 		return;
 	}
 	c->in_guest = true;
@@ -238,16 +246,15 @@ static void create_on_prestart(void *arg, const struct err *why)
 static void create_on_pod(void *arg, const struct err *why)
 {
 	struct shim_create *op = arg;
-	struct err e = *why;
 
 	if (op->made_pod && op->disk.fd >= 0) {
 		op->c->rootfs.slot = op->c->shim->pod.sandbox.slot[0];
 		op->c->has_disk = true;
 	}
-	if (e.code == 0 && op->c->aborted)
-		err_set(&e, -ECANCELED, "create of %s was given up", op->c->id);
-	if (e.code < 0)
-		create_fail_err(op, &e);
+	if (op->c->aborted)
+		create_given_up(op);
+	else if (why->code < 0)
+		create_fail_err(op, why);
 	else
 		create_hooks(op, HOOKS_PRESTART, create_on_prestart);
 }
@@ -276,7 +283,7 @@ static void create_machine(struct shim_create *op)
 	struct err e = { 0 };
 
 	if (op->c->aborted) {
-		create_fail(op, TTRPC_CANCELLED, "create was given up");
+		create_given_up(op);
 		return;
 	}
 	op->made_pod = s->pod.status == POD_NONE;
@@ -339,8 +346,10 @@ static int create_disk_root(struct shim_create *op, const struct res_disk *d, st
 	bool ro = d->read_only;
 	int fd = ro ? share_open_image(d->path) : open(d->path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
+	if (fd < 0 && !ro)
+		fd = -errno;
 	if (fd < 0)
-		return err_set(e, ro ? fd : -errno, "rootfs %s: %s", d->path, strerror(ro ? -fd : errno));
+		return err_set(e, fd, "rootfs %s: %s", d->path, strerror(-fd));
 	op->disk = (struct sandbox_disk){ fd, ro };
 	op->c->rootfs.fstype = d->fstype;
 	op->c->rootfs.read_only = ro || op->c->spec->root->readonly;
@@ -387,9 +396,8 @@ static int create_root(struct shim_create *op, struct err *e)
 static int create_prepare(struct shim_create *op, struct err *e)
 {
 	struct shim_container *c = op->c;
-	static unsigned serial;
 
-	snprintf(op->prefix, sizeof op->prefix, "c%u", serial++);
+	snprintf(op->prefix, sizeof op->prefix, "c%u", c->shim->pod.serial++);
 	shim_options_add(&op->opt, op->rq->options);
 	if (create_load_spec(c, e) < 0 || create_root(op, e) < 0)
 		return e->code;
@@ -408,8 +416,7 @@ static void create_begin(struct shim *s, struct ttrpc_call *call, const Ctd__Cre
 	op->call = call;
 	op->rq = rq;
 	op->disk.fd = -1;
-	op->c = shim_container_new(s, rq->id, rq->bundle);
-	op->c->create = op;
+	op->c = shim_container_new(s, rq->id, rq->bundle, op);
 	r = create_prepare(op, &e);
 	if (r == 0)
 		r = shim_proc_open(&op->c->init, create_stdio_ready, op, &e);

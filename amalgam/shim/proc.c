@@ -28,11 +28,11 @@ static void shim_proc_fini(struct shim_proc *p)
 	/* One that never ran has no exit to wait for. */
 	while ((w = p->waits)) {
 		p->waits = w->next;
-		ttrpc_fail(w->call, TTRPC_NOT_FOUND, "process %s: not found", p->exec_id);
+		shim_proc_not_found(p, w->call);
 		free(w);
 	}
 	if (p->deleting)
-		ttrpc_fail(take_ptr(&p->deleting), TTRPC_NOT_FOUND, "process %s: not found", p->exec_id);
+		shim_proc_not_found(p, take_ptr(&p->deleting));
 	timer_stop(&p->drain);
 	task_start_forget(p);
 	process_forget(&p->run);
@@ -45,14 +45,15 @@ static void shim_proc_fini(struct shim_proc *p)
 	free(p->err);
 }
 
-struct shim_container *shim_container_new(struct shim *s, const char *id, const char *bundle)
+struct shim_container *shim_container_new(struct shim *s, const char *id, const char *bundle,
+					  struct shim_create *op)
 {
 	struct shim_container *c = mem_zalloc(sizeof *c);
 
 	c->shim = s;
 	c->id = mem_strdup(id);
 	c->bundle = mem_strdup(bundle);
-	c->creating = true;
+	c->creating = op;
 	shim_proc_init(&c->init, c, "");
 	c->next = s->containers;
 	s->containers = c;
@@ -114,6 +115,14 @@ struct shim_proc *shim_proc_find(struct shim *s, const char *id, const char *exe
 	if (call)
 		ttrpc_fail(call, TTRPC_NOT_FOUND, "process does not exist %s: not found", exec_id);
 	return NULL;
+}
+
+void shim_proc_not_found(const struct shim_proc *p, struct ttrpc_call *call)
+{
+	if (*p->exec_id)
+		ttrpc_fail(call, TTRPC_NOT_FOUND, "process does not exist %s: not found", p->exec_id);
+	else
+		ttrpc_fail(call, TTRPC_NOT_FOUND, "container %s: not found", p->ctr->id);
 }
 
 struct shim_proc *shim_exec_new(struct shim_container *c, const char *exec_id)
@@ -189,15 +198,10 @@ static void shim_publish_exit(const struct shim_proc *p)
 	shim_events_publish(&s->events, "/tasks/exit", "containerd.events.TaskExit", &ev.base);
 }
 
-static void shim_tell_exit(struct shim_proc *p)
+static void shim_answer_waits(struct shim_proc *p)
 {
 	struct shim_wait *w;
 
-	p->status = CTD__STATUS__STOPPED;
-	if (!*p->exec_id)
-		pod_note(p->ctr->shim);
-	shim_stdio_close_in(&p->io);
-	shim_publish_exit(p);
 	while ((w = p->waits)) {
 		p->waits = w->next;
 		shim_answer_wait(p, w->call);
@@ -205,20 +209,24 @@ static void shim_tell_exit(struct shim_proc *p)
 	}
 }
 
+static void shim_tell_exit(struct shim_proc *p)
+{
+	p->status = CTD__STATUS__STOPPED;
+	if (!*p->exec_id)
+		pod_note(p->ctr->shim);
+	shim_stdio_close_in(&p->io);
+	shim_publish_exit(p);
+	shim_answer_waits(p);
+}
+
 void shim_proc_failed(struct shim_proc *p)
 {
-	struct shim_wait *w;
-
 	process_forget(&p->run);
 	shim_stdio_fini(&p->io);
 	p->status = CTD__STATUS__STOPPED;
 	p->code = 255;
 	p->exited_ns = clock_wall_ns();
-	while ((w = p->waits)) {
-		p->waits = w->next;
-		shim_answer_wait(p, w->call);
-		free(w);
-	}
+	shim_answer_waits(p);
 }
 
 static bool shim_has_running_execs(const struct shim_container *c)

@@ -36,6 +36,7 @@ struct shim;
 struct shim_container;
 struct shim_proc;
 struct task_start;
+struct shim_create;
 
 /* --- processes and containers (proc.c) ------------------------------------------------------------- */
 
@@ -66,8 +67,6 @@ struct shim_proc {
 	struct timer drain;     /* Delete waits for output */
 };
 
-struct shim_create;
-
 struct shim_container {
 	struct shim *shim;
 	struct shim_container *next;
@@ -75,23 +74,22 @@ struct shim_container {
 	Grpc__Spec *spec;
 	struct shim_proc init;
 	struct shim_proc *execs; /* oldest first */
-	bool creating;  /* Create has not been answered */
+	struct shim_create *creating; /* Create has not been answered */
 	bool aborted;   /* and will fail: somebody wants it gone */
 	bool paused;
 	bool mounted;   /* bundle/rootfs is ours to unmount */
 	struct container_rootfs rootfs;
 	bool has_disk;  /* the machine has it in rootfs.slot */
 	struct binds binds; /* names of its shares; the descriptors are closed when the machine has them */
-	struct shim_create *create; /* while creating */
 	struct hooks hooks; /* those of Create, Start or Delete, whichever is under way */
 	bool in_guest;  /* the agent knows it */
 	bool removed;   /* the machine has nothing of it any more; only Delete is not over */
 	struct timer last_exit; /* the init has exited, execs have not */
 };
 
-/* Never NULL; the container is known from here on. */
+/* Never NULL; the container is known from here on, and op's until its Create was answered. */
 INTERNAL MUST_USE struct shim_container *shim_container_new(struct shim *s, const char *id,
-							    const char *bundle);
+							    const char *bundle, struct shim_create *op);
 /* Its mounts on the host go. */
 INTERNAL void shim_container_unmount(struct shim_container *c);
 /* Unmount, forget, free. Nothing of it runs any more, but for hooks, which are killed. */
@@ -102,6 +100,8 @@ INTERNAL struct shim_container *shim_container_find(struct shim *s, const char *
 INTERNAL struct shim_proc *shim_proc_find(struct shim *s, const char *id, const char *exec_id,
 					  struct ttrpc_call *call);
 INTERNAL MUST_USE struct shim_proc *shim_exec_new(struct shim_container *c, const char *exec_id);
+/* Answer that p is not there, or not any more. */
+INTERNAL void shim_proc_not_found(const struct shim_proc *p, struct ttrpc_call *call);
 /* Out of the container's list, and freed. */
 INTERNAL void shim_exec_free(struct shim_proc *p);
 
@@ -148,6 +148,7 @@ struct shim_pod {
 	pod_ready_fn *ready;
 	void *arg;
 	uint64_t cookies; /* last one given to a stream */
+	unsigned serial;  /* containers so far; names their shares */
 };
 
 /* Make the sandbox for container c: clone or boot, in the network namespace and cgroup that its

@@ -197,26 +197,21 @@ void task_start_forget(struct shim_proc *p)
 	if (op && op->asked) {
 		op->p = NULL;
 	} else if (op) { /* it waited for a logger or a hook, of which nobody will hear */
-		ttrpc_fail(op->call, TTRPC_NOT_FOUND, "process: not found");
+		shim_proc_not_found(p, op->call);
 		free(op);
 	}
 }
 
-static void task_on_forgotten(void *arg, const struct ttrpc_result *res)
+static void task_on_forgotten(void *arg, int code)
 {
 	(void)arg;
-	(void)res;
+	(void)code;
 }
 
 /* The agent keeps the name of a process until its end was asked for. */
 static void task_forget_exec(struct shim_proc *p)
 {
-	Grpc__WaitProcessRequest ask = GRPC__WAIT_PROCESS_REQUEST__INIT;
-
-	ask.container_id = p->ctr->id;
-	ask.exec_id = p->exec_id;
-	agent_ask(task_agent(p->ctr->shim), "WaitProcess", &ask, &grpc__wait_process_response__descriptor,
-		  AGENT_LIMIT_NS, task_on_forgotten, NULL);
+	agent_wait_process(task_agent(p->ctr->shim), p->ctr->id, p->exec_id, task_on_forgotten, NULL);
 	shim_proc_failed(p);
 }
 
@@ -269,7 +264,7 @@ static void task_on_started(void *arg, const struct ttrpc_result *res)
 
 	op->asked = false;
 	if (!p) {
-		ttrpc_fail(op->call, TTRPC_NOT_FOUND, "process: not found");
+		ttrpc_fail(op->call, TTRPC_NOT_FOUND, "the process is gone: not found");
 		free(op);
 	} else if (!*p->exec_id && (res->code == TTRPC_OK || !task_lost_guest(res))) {
 		/* A program that the guest's kernel would not execute has started and ended all the same, as
@@ -346,7 +341,9 @@ TASK_RPC(task_start, Ctd__StartRequest)
 
 	if (!p)
 		return;
-	if (p->ctr->creating || p->starting || p->status != CTD__STATUS__CREATED)
+	if (p->deleting || init->deleting) /* it would run while it is taken apart */
+		shim_proc_not_found(p->deleting ? p : init, call);
+	else if (p->ctr->creating || p->starting || p->status != CTD__STATUS__CREATED)
 		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION,
 			   "process is not in state created: failed precondition");
 	else if (p != init && init->status != CTD__STATUS__RUNNING)
@@ -386,6 +383,8 @@ TASK_RPC(task_exec, Ctd__ExecProcessRequest)
 		return;
 	if (!*rq->exec_id || shim_proc_find(s, rq->id, rq->exec_id, NULL))
 		ttrpc_fail(call, TTRPC_ALREADY_EXISTS, "id %s: already exists", rq->exec_id);
+	else if (c->init.deleting)
+		shim_proc_not_found(&c->init, call);
 	else if (c->paused)
 		ttrpc_fail(call, TTRPC_UNKNOWN, "cannot exec in a paused state");
 	else if (c->init.status == CTD__STATUS__STOPPED)
@@ -723,7 +722,7 @@ TASK_RPC(task_delete, Ctd__DeleteRequest)
 	} else if (p->status == CTD__STATUS__RUNNING || p->starting) {
 		ttrpc_fail(call, TTRPC_UNKNOWN, "cannot delete a running process");
 	} else if (p->deleting) {
-		ttrpc_fail(call, TTRPC_NOT_FOUND, "container %s: not found", rq->id);
+		shim_proc_not_found(p, call);
 	} else {
 		p->deleting = call;
 		if (*p->exec_id || !p->ctr->in_guest)
@@ -739,6 +738,7 @@ TASK_RPC(task_shutdown, Ctd__ShutdownRequest)
 
 	(void)rq;
 	task_reply_empty(call);
+	/* Not while a container is alive; one that comes to nothing or goes is waited for. */
 	s->shutdown = !c || c->creating || (c->removed && !c->next);
 	shim_maybe_end(s);
 }

@@ -137,3 +137,27 @@ static void case_hooks_end(void)
 	}
 	shim_pid = 0;
 }
+
+/* What is being deleted is not started any more: the hooks of both would run, and what they belong to go. */
+static void case_start_deleted(void)
+{
+	Ctd__StartRequest start = CTD__START_REQUEST__INIT;
+	Ctd__DeleteRequest del = CTD__DELETE_REQUEST__INIT;
+	struct raw_call starting = { 0 }, deleting = { 0 };
+	char hooks[400];
+
+	snprintf(hooks, sizeof hooks, "\"poststart\":[" RAW_HOOK "],\"poststop\":[" RAW_HOOK "]", "sleep 1",
+		 "sleep 1");
+	raw_hooked(hooks);
+	expect(raw_create("c1", NULL, NULL) == TTRPC_OK, "Create");
+	del.id = start.id = "c1";
+	raw_begin(&deleting, "Delete", &del, &ctd__delete_response__descriptor);
+	raw_begin(&starting, "Start", &start, &ctd__start_response__descriptor);
+	raw_end_of(&starting, "Start");
+	expect(starting.code == TTRPC_NOT_FOUND, "Start: %d %s", starting.code, starting.message);
+	raw_end_of(&deleting, "Delete");
+	expect(deleting.code == TTRPC_OK, "Delete: %s", deleting.message);
+	expect(raw_state("c1", "") == NULL, "c1 is still there");
+	expect(!strcmp(raw_status("pod", ""), "RUNNING"), "the pod");
+	raw_finish("pod");
+}

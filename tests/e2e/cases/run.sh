@@ -489,7 +489,7 @@ box"
 	sp exec -e NOVALUE box -- /bin/true
 	refused "--env NOVALUE: must be NAME=VALUE"
 	sp exec box
-	refused "exec: give the sandbox's name and a command"
+	refused "exec: give NAME and a command"
 	sp exec -t box -- /bin/sh
 	refused "exec: -t, but standard input is no terminal"
 	on_tty 21 77 "$SPORE exec -t box -- /bin/sh -c 'stty size; echo \$TERM; exit 8'"
