@@ -15,5 +15,5 @@ export SPORE_CONFORM_DEBIAN
 tests/conform/raw.sh
 
 export SPORE_CONFORM_RUNTIMES=${SPORE_CONFORM_RUNTIMES-runc spore}
-exec tests/rig/run ${SPORE_CONFORM_RIG---steady} --mem 6144 --timeout "${SPORE_CONFORM_TIMEOUT-2400}" -- \
+exec tests/rig/run ${SPORE_CONFORM_RIG---steady} --mem 6144 --timeout "${SPORE_CONFORM_TIMEOUT-3600}" -- \
 	tests/conform/inside.sh "$tools" "$images" "$@"
