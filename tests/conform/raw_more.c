@@ -531,23 +531,21 @@ static void case_loop(void)
 	raw_run_on("c2", "cat /new; ls -d /bin", mounts, 1);
 }
 
-/* A file by this name that the process has open. */
+/* Has the process this file open, whichever mount it came through? */
 static bool raw_has_open(pid_t pid, const char *name)
 {
-	char path[64], target[500];
+	struct stat file, st;
 	bool found = false;
+	char path[64];
 	struct dirent *ent;
 	DIR *d;
 
 	snprintf(path, sizeof path, "/proc/%d/fd", pid);
 	d = opendir(path);
-	expect(d, "%s", path);
-	while ((ent = readdir(d))) {
-		ssize_t n = readlinkat(dirfd(d), ent->d_name, target, sizeof target - 1);
-
-		target[n > 0 ? n : 0] = 0;
-		found |= !strcmp(target, name);
-	}
+	expect(d && stat(name, &file) == 0, "%s, %s", path, name);
+	while ((ent = readdir(d)))
+		found |= fstatat(dirfd(d), ent->d_name, &st, 0) == 0 && st.st_dev == file.st_dev &&
+			 st.st_ino == file.st_ino;
 	closedir(d);
 	return found;
 }
