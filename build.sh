@@ -40,6 +40,7 @@ prepare() {
 	MUSL="musl-gcc $CSTD -isystem $DEPS/include -isystem $DEPS/include/uapi"
 	amalgam/wire/gen.sh $OUT/gen
 	write_header version.h "#define SPORE_VERSION \"$VERSION\""
+	[ -e $OUT/gen/build_id.h ] || write_header build_id.h '#define SPORE_BUILD_ID "not built"' # check reads it
 }
 
 # Rewritten only when it changes.
