@@ -21,6 +21,7 @@
 #include "amalgam/cli/tty.h"
 #include "amalgam/config/config.h"
 #include "amalgam/runtime/default_spec.h"
+#include "amalgam/runtime/network.h"
 #include "amalgam/runtime/rundir.h"
 #include "amalgam/wire/oci_spec.h"
 
@@ -28,7 +29,7 @@
 #define RUN_INHERITED_MAX 1024
 
 struct run_options {
-	const char *rootfs, *block, *bundle, *name, *config, *cwd, *user;
+	const char *rootfs, *block, *bundle, *name, *config, *cwd, *user, *net;
 	bool terminal, detach, no_template, read_only, json_times, help;
 	uint64_t memory, cpus;
 	struct opt_list env;
@@ -54,6 +55,7 @@ struct run {
 	struct tty tty;
 	struct container_stdio io;
 	struct run_rootfs rootfs;
+	struct network network;
 	Grpc__Spec *spec;
 	uint64_t start_ns;
 };
@@ -251,6 +253,18 @@ static int run_check_options(struct run *r, struct err *e)
 	return o->name ? rundir_check_id(o->name, e) : 0;
 }
 
+static int run_open_network(struct run *r, struct err *e)
+{
+	int fd;
+
+	if (!r->opt.net || !strcmp(r->opt.net, "none"))
+		return 0;
+	fd = net_find(r->opt.net, e);
+	if (fd < 0 || network_open(&r->network, fd, e) < 0)
+		return err_wrap(e, "--net");
+	return 0;
+}
+
 static int run_prepare(struct run *r, struct err *e)
 {
 	int err;
@@ -269,6 +283,8 @@ static int run_prepare(struct run *r, struct err *e)
 		return err;
 	if (!r->spec)
 		run_default_spec(r);
+	if ((err = run_open_network(r, e)) < 0)
+		return err;
 	run_set_tty_size(r);
 	r->kvm_fd = cli_open_kvm(e);
 	return r->kvm_fd < 0 ? r->kvm_fd : 0;
@@ -369,7 +385,8 @@ static int run_start(struct run *r, struct err *e)
 	if (r->opt.cpus)
 		spec.shape.vcpus = (unsigned)r->opt.cpus;
 	spec.shape.max_vcpus = MAX(spec.shape.max_vcpus, spec.shape.vcpus);
-	if ((err = sandbox_start(&r->sandbox, &r->loop, &spec, &ev, e)) < 0)
+	if ((err = sandbox_start(&r->sandbox, &r->loop, &spec, &ev, e)) < 0 ||
+	    (r->network.is_open && (err = network_sync_wait(&r->network, &r->sandbox, e)) < 0))
 		return err;
 	r->container.done = run_done;
 	r->container.arg = r;
@@ -429,6 +446,7 @@ static void run_stop(struct run *r, bool keep)
 	if (r->container.exited && !r->sandbox.gone)
 		agent_remove_container(&r->sandbox.agent, r->state.id, &ignored);
 	sandbox_stop(&r->sandbox);
+	network_close(&r->network);
 	tty_restore(&r->tty);
 	r->state.exit_code = r->container.code;
 	if (keep && run_save(r, RUNDIR_STOPPED, &ignored) == 0)
@@ -493,11 +511,17 @@ static int run_attached(struct run *r)
 	return run_supervise(r, -1);
 }
 
+static bool run_network_holds(const struct run *r, int fd)
+{
+	return r->network.is_open && (fd == r->network.net.ns_fd || fd == r->network.net.nl.fd);
+}
+
 /* The caller's directory and descriptors are not to be held for as long as the container lives. */
 static void run_let_go(const struct run *r, int started_fd)
 {
 	for (int fd = 3; fd < RUN_INHERITED_MAX; fd++)
-		if (fd != r->kvm_fd && fd != started_fd && !run_rootfs_holds(&r->rootfs, fd))
+		if (fd != r->kvm_fd && fd != started_fd && !run_rootfs_holds(&r->rootfs, fd) &&
+		    !run_network_holds(r, fd))
 			close(fd);
 	if (chdir("/") < 0)
 		log_warn("cannot leave the directory", KV("reason", strerror(errno)));
@@ -549,6 +573,7 @@ int cli_run(int argc, char **argv)
 		{ 'e', "env", OPT_LIST, &o->env, "K=V", "environment variable; may be repeated", 0, 0 },
 		{ 'w', "cwd", OPT_STRING, &o->cwd, "DIR", "working directory; default /", 0, 0 },
 		{ 'u', "user", OPT_STRING, &o->user, "USER", "user[:group], by name or number", 0, 0 },
+		{ 0, "net", OPT_STRING, &o->net, "NETNS", "network namespace; default none", 0, 0 },
 		{ 0, "read-only", OPT_FLAG, &o->read_only, NULL, "do not write to the root filesystem", 0, 0 },
 		{ 0, "no-template", OPT_FLAG, &o->no_template, NULL, "boot; never clone a template", 0, 0 },
 		{ 0, "config", OPT_STRING, &o->config, "FILE", "configuration file", 0, 0 },

@@ -186,6 +186,23 @@ static int sandbox_attach_disks(struct sandbox *s, const struct sandbox_spec *sp
 	return 0;
 }
 
+/* From the other end than disks, which come and go. */
+int sandbox_net_add(struct sandbox *s, int tap_fd, const struct ctl_net *net, uint32_t *slot, struct err *e)
+{
+	uint32_t i = LAYOUT_SLOTS - 1;
+	int r;
+
+	while (i >= CTL_SLOT_FREE && s->slots_used & 1u << i)
+		i--;
+	if (i < CTL_SLOT_FREE)
+		return err_set(e, -ENOSPC, "the machine has no room for another network card");
+	if ((r = hv_attach_net(&s->vm, i, tap_fd, net, e)) < 0)
+		return r;
+	s->slots_used |= 1u << i;
+	*slot = i;
+	return 0;
+}
+
 int sandbox_share_add(struct sandbox *s, const struct sandbox_share *share, struct err *e)
 {
 	int r = hv_share_add(&s->vm, share->name, share->fd, share->flags, e);

@@ -83,6 +83,8 @@ static int ga_route_collect(void *arg, const struct nl_message *m)
 	r->family = h->rtm_family == AF_INET6 ? TYPES__IPFAMILY__v6 : TYPES__IPFAMILY__v4;
 	r->flags = h->rtm_flags;
 	r->mtu = ga_route_mtu(m);
+	if (nl_attr_find(m->attrs, RTA_PRIORITY, &a))
+		r->metric = nl_attr_u32(&a);
 	l->routes.routes =
 		mem_realloc(l->routes.routes, (l->routes.n_routes + 1) * sizeof *l->routes.routes);
 	l->routes.routes[l->routes.n_routes++] = r;
@@ -204,6 +206,8 @@ static int ga_route_add(struct nl *nl, const Types__Route *r, struct err *e)
 	/* Now that the length of the destination is known. */
 	memcpy(b.data + NLMSG_HDRLEN, &head, sizeof head);
 	nl_put_u32(&b, RTA_OIF, index);
+	if (r->metric)
+		nl_put_u32(&b, RTA_PRIORITY, r->metric);
 	if (r->mtu) {
 		at = nl_nest(&b, RTA_METRICS);
 		nl_put_u32(&b, RTAX_MTU, r->mtu);

@@ -1,0 +1,345 @@
+#include "amalgam/resource/net.h"
+
+#include <fcntl.h>
+#include <linux/if_addr.h>
+#include <linux/if_tun.h>
+#include <linux/neighbour.h>
+#include <linux/nsfs.h>
+#include <net/if_arp.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "amalgam/base/log.h"
+#include "amalgam/base/mem.h"
+
+#define NET_NAMED      "/run/netns"
+#define NET_TAP_SUFFIX "_spore"
+#define NET_HDR_BYTES  12 /* of a tap: struct virtio_net_hdr_v1 */
+#define NET_OFFLOADS   (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
+#define NET_PREFERENCE 1
+
+/* --- namespaces ------------------------------------------------------------------------------- */
+
+int net_find(const char *name, struct err *e)
+{
+	AUTO_FREE char *path = strchr(name, '/') ? mem_strdup(name) : mem_printf(NET_NAMED "/%s", name);
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return err_set(e, -errno, "network namespace %s: %m", path);
+	if (ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET)
+		return err_set(e, -EINVAL, "network namespace %s: this is none", path);
+	return take_fd(&fd);
+}
+
+static bool net_is_same(int ns_fd, const char *path)
+{
+	struct stat a, b;
+
+	return fstat(ns_fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+bool net_is_hosts(int ns_fd)
+{
+	return net_is_same(ns_fd, "/proc/self/ns/net") || net_is_same(ns_fd, "/proc/1/ns/net");
+}
+
+/* Into the namespace; *back is the way out. */
+static int net_enter(int ns_fd, int *back, struct err *e)
+{
+	*back = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (*back < 0)
+		return err_set(e, -errno, "own network namespace: %m");
+	if (setns(ns_fd, CLONE_NEWNET) < 0) {
+		int code = -errno;
+		close(take_fd(back));
+		return err_set(e, code, "enter network namespace: %s", strerror(-code));
+	}
+	return 0;
+}
+
+static void net_leave(int back)
+{
+	int r = setns(back, CLONE_NEWNET);
+
+	ASSERT(r == 0); /* it was ours a moment ago */
+	close(back);
+}
+
+/* --- what there is ---------------------------------------------------------------------------- */
+
+struct net_scan {
+	struct net *net;
+	struct rtnl_link link[NET_MAX_LINKS]; /* wanted and not led yet */
+	unsigned n;
+	bool is_taken; /* by a machine */
+};
+
+static struct net_link *net_by_index(struct net *n, int index)
+{
+	for (unsigned i = 0; i < n->nlinks; i++)
+		if (n->link[i].host.index == index)
+			return &n->link[i];
+	return NULL;
+}
+
+const char *net_name(const struct net *n, int index)
+{
+	for (unsigned i = 0; i < n->nlinks; i++)
+		if (n->link[i].host.index == index)
+			return n->link[i].host.name;
+	return "";
+}
+
+/* A tap that leads to a machine, ours or one of Kata's. */
+static bool net_is_lead(const struct rtnl_link *l)
+{
+	unsigned number;
+	int end = 0;
+
+	return !strcmp(l->kind, "tun") && sscanf(l->name, "tap%3u_%n", &number, &end) == 1 && end &&
+	       (!strcmp(l->name + end - 1, NET_TAP_SUFFIX) || !strcmp(l->name + end - 1, "_kata"));
+}
+
+static bool net_is_led(const struct net *n, const struct rtnl_link *l)
+{
+	for (unsigned i = 0; i < n->nlinks; i++)
+		if (n->link[i].host.index == l->index || n->link[i].tap_index == l->index)
+			return true;
+	return false;
+}
+
+/* Tunnel modules put a link of theirs into every namespace: those are down. One without Ethernet frames
+ * cannot be led to a card. */
+static int net_on_link(void *arg, const struct rtnl_link *l)
+{
+	struct net_scan *s = arg;
+
+	if (l->flags & IFF_LOOPBACK || net_is_led(s->net, l))
+		return 0;
+	if (net_is_lead(l)) {
+		s->is_taken = true;
+		return 0;
+	}
+	if (!(l->flags & IFF_UP))
+		return 0;
+	if (l->type != ARPHRD_ETHER || !l->has_mac) {
+		log_warn("link is not Ethernet; the guest does not get it", KV("link", l->name));
+		return 0;
+	}
+	if (s->net->nlinks + s->n == NET_MAX_LINKS)
+		return -E2BIG;
+	s->link[s->n++] = *l;
+	return 0;
+}
+
+/* The one that the guest's kernel makes from the hardware address by itself (RFC 4291, appendix A). */
+static bool net_is_automatic(const struct rtnl_link *l, const struct rtnl_addr *a)
+{
+	const uint8_t *m = l->mac;
+	const uint8_t want[16] = { 0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4],
+				   m[5] };
+
+	return a->ip.family == AF_INET6 && !memcmp(a->ip.bytes, want, sizeof want);
+}
+
+static int net_on_addr(void *arg, const struct rtnl_addr *a)
+{
+	struct net_link *l = net_by_index(arg, a->index);
+
+	if (!l || l->naddrs == NET_MAX_ROUTES || net_is_automatic(&l->host, a) ||
+	    a->flags & IFA_F_DADFAILED || (a->ip.family == AF_INET6 && a->flags & IFA_F_TEMPORARY))
+		return 0;
+	l->addr = mem_realloc(l->addr, (l->naddrs + 1) * sizeof *l->addr);
+	l->addr[l->naddrs++] = *a;
+	return 0;
+}
+
+/* Those that somebody made. What the kernel keeps for an address comes with the address. */
+static int net_on_route(void *arg, const struct rtnl_route *r)
+{
+	struct net *n = arg;
+
+	if (r->table != RT_TABLE_MAIN || r->type != RTN_UNICAST || r->protocol == RTPROT_KERNEL ||
+	    r->flags & RTM_F_CLONED || !net_by_index(n, r->index))
+		return 0;
+	if (n->nroutes == NET_MAX_ROUTES)
+		return -E2BIG;
+	n->route = mem_realloc(n->route, (n->nroutes + 1) * sizeof *n->route);
+	n->route[n->nroutes++] = *r;
+	return 0;
+}
+
+static int net_on_neigh(void *arg, const struct rtnl_neigh *k)
+{
+	struct net *n = arg;
+
+	if (!(k->state & NUD_PERMANENT) || k->flags & NTF_PROXY || !k->has_mac || !net_by_index(n, k->index))
+		return 0;
+	if (n->nneighs == NET_MAX_ROUTES)
+		return -E2BIG;
+	n->neigh = mem_realloc(n->neigh, (n->nneighs + 1) * sizeof *n->neigh);
+	n->neigh[n->nneighs++] = *k;
+	return 0;
+}
+
+/* Of all links that are led. */
+static int net_describe(struct net *n, struct err *e)
+{
+	for (unsigned i = 0; i < n->nlinks; i++)
+		n->link[i].naddrs = 0;
+	n->nroutes = n->nneighs = 0;
+	if (rtnl_addrs(&n->nl, net_on_addr, n, e) < 0)
+		return err_wrap(e, "addresses");
+	if (rtnl_routes(&n->nl, net_on_route, n, e) < 0)
+		return err_wrap(e, "routes");
+	if (rtnl_neighs(&n->nl, net_on_neigh, n, e) < 0)
+		return err_wrap(e, "neighbours");
+	return 0;
+}
+
+/* --- leading a link --------------------------------------------------------------------------- */
+
+/* In the namespace: a tap of the first name that is free. It exists as long as its descriptor. */
+static int net_make_tap(struct net_link *l, struct err *e)
+{
+	const int header = NET_HDR_BYTES;
+	AUTO_CLOSE int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	struct ifreq ifr = { 0 };
+	int r = -1;
+
+	if (fd < 0)
+		return err_set(e, -errno, "/dev/net/tun: %m; is the module tun there?");
+	for (unsigned i = 0; i < 1000 && r < 0; i++) {
+		snprintf(l->tap, sizeof l->tap, "tap%u" NET_TAP_SUFFIX, i);
+		memcpy(ifr.ifr_name, l->tap, sizeof ifr.ifr_name);
+		ifr.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL);
+		r = ioctl(fd, TUNSETIFF, &ifr);
+		if (r < 0 && errno != EBUSY && errno != EEXIST)
+			break;
+	}
+	if (r < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header) < 0 || ioctl(fd, TUNSETOFFLOAD, NET_OFFLOADS) < 0 ||
+	    (l->tap_index = (int)if_nametoindex(l->tap)) == 0)
+		return err_set(e, -errno, "tap %s: %m", l->tap);
+	l->tap_fd = take_fd(&fd);
+	return 0;
+}
+
+static int net_lead(struct net *n, struct net_link *l, struct err *e)
+{
+	struct nl *nl = &n->nl;
+	int r;
+
+	/* A kernel without IPv6 has no such address. */
+	(void)!rtnl_link_no_addr(nl, l->tap_index, NULL);
+	if (rtnl_link_set(nl, l->tap_index, 0, 0, l->host.mtu, e) < 0 ||
+	    rtnl_ingress_add(nl, l->tap_index, e) < 0 ||
+	    rtnl_redirect_add(nl, l->tap_index, l->host.index, NET_PREFERENCE, e) < 0)
+		return err_wrap(e, "%s", l->tap);
+	r = rtnl_ingress_add(nl, l->host.index, e);
+	l->own_ingress = r == 0;
+	if ((r < 0 && r != -EEXIST) ||
+	    rtnl_redirect_add(nl, l->host.index, l->tap_index, NET_PREFERENCE, e) < 0)
+		return err_wrap(e, "redirect to %s", l->tap);
+	l->is_led = true;
+	if (rtnl_link_set(nl, l->tap_index, IFF_UP, IFF_UP, 0, e) < 0)
+		return err_wrap(e, "%s", l->tap);
+	return 0;
+}
+
+/* Also of one that was half made. */
+static void net_unlead(struct net *n, struct net_link *l)
+{
+	if (l->own_ingress)
+		(void)!rtnl_ingress_delete(&n->nl, l->host.index, NULL);
+	else if (l->is_led)
+		(void)!rtnl_redirect_delete(&n->nl, l->host.index, NET_PREFERENCE, NULL);
+	if (l->tap_index)
+		(void)!rtnl_link_delete(&n->nl, l->tap_index, NULL);
+	if (l->tap_fd >= 0)
+		close(take_fd(&l->tap_fd));
+	free(take_ptr(&l->addr));
+	*l = (struct net_link){ .tap_fd = -1 };
+}
+
+/* In the namespace. */
+static int net_add(struct net *n, const struct rtnl_link *found, struct err *e)
+{
+	struct net_link *l = &n->link[n->nlinks];
+	int r;
+
+	*l = (struct net_link){ .host = *found, .tap_fd = -1 };
+	if ((r = net_make_tap(l, e)) == 0)
+		r = net_lead(n, l, e);
+	if (r < 0) {
+		if (l->tap_index)
+			net_unlead(n, l);
+		return err_wrap(e, "link %s", found->name);
+	}
+	n->nlinks++;
+	return 0;
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+int net_open(struct net *n, int ns_fd, struct err *e)
+{
+	int back, r;
+
+	*n = (struct net){ .ns_fd = ns_fd, .nl.fd = -1 };
+	if (net_is_hosts(ns_fd))
+		r = err_set(e, -EPERM, "the host's own network cannot be a machine's");
+	else if ((r = net_enter(ns_fd, &back, e)) == 0) {
+		r = nl_open(&n->nl, NETLINK_ROUTE, e);
+		net_leave(back);
+	}
+	if (r < 0)
+		net_close(n);
+	return r;
+}
+
+static int net_add_all(struct net *n, const struct net_scan *s, struct err *e)
+{
+	int back, r = net_enter(n->ns_fd, &back, e);
+
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < s->n && r == 0; i++)
+		r = net_add(n, &s->link[i], e);
+	net_leave(back);
+	return r;
+}
+
+int net_scan(struct net *n, struct err *e)
+{
+	struct net_scan s = { .net = n };
+	unsigned before = n->nlinks;
+	int r = rtnl_links(&n->nl, net_on_link, &s, e);
+
+	if (r < 0)
+		return err_wrap(e, "links");
+	if (s.is_taken)
+		return err_set(e, -EBUSY, "another machine is connected to this network namespace");
+	if (s.n)
+		r = net_add_all(n, &s, e);
+	if (r == 0)
+		r = net_describe(n, e);
+	while (r < 0 && n->nlinks > before)
+		net_unlead(n, &n->link[--n->nlinks]);
+	return r < 0 ? r : (int)(n->nlinks - before);
+}
+
+void net_close(struct net *n)
+{
+	while (n->nlinks)
+		net_unlead(n, &n->link[--n->nlinks]);
+	free(take_ptr(&n->route));
+	free(take_ptr(&n->neigh));
+	n->nroutes = n->nneighs = 0;
+	if (n->nl.fd > 0)
+		nl_close(&n->nl);
+	if (n->ns_fd > 0)
+		close(n->ns_fd);
+	n->ns_fd = n->nl.fd = -1;
+}
