@@ -2,7 +2,8 @@
  * rtnetlink(7), linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h.
  *
  * On top of nl.h: all of it happens in the namespace the socket was opened in, whoever asks. Lists are
- * dumps: one callback per object, a negative return ends the walk and becomes the result. */
+ * dumps: one callback per object, which cannot use the socket itself; a negative return ends the walk and
+ * becomes the result. */
 #pragma once
 
 #include <net/if.h>

@@ -17,7 +17,11 @@
 #define NET_TAP_SUFFIX "_spore"
 #define NET_HDR_BYTES  12 /* of a tap: struct virtio_net_hdr_v1 */
 #define NET_OFFLOADS   (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
-#define NET_PREFERENCE 1
+
+/* Preferences of our redirections, which are behind other filters. The number tells whose ingress queue it
+ * is: so who finds one that a killed process left can tell what to take away with it. */
+#define NET_PREFERENCE_OWN   0x5350
+#define NET_PREFERENCE_GUEST 0x5351
 
 /* --- namespaces ------------------------------------------------------------------------------- */
 
@@ -226,21 +230,41 @@ static int net_make_tap(struct net_link *l, struct err *e)
 	return 0;
 }
 
+/* Take a redirection back, and its queue if that came with it; false: there is none of ours. */
+static bool net_clear(struct nl *nl, int index)
+{
+	if (rtnl_redirect_delete(nl, index, NET_PREFERENCE_OWN, NULL) == 0) {
+		(void)!rtnl_ingress_delete(nl, index, NULL);
+		return true;
+	}
+	return rtnl_redirect_delete(nl, index, NET_PREFERENCE_GUEST, NULL) == 0;
+}
+
+/* What the link receives leaves by the tap. */
+static int net_redirect(struct nl *nl, const struct net_link *l, struct err *e)
+{
+	int r = rtnl_ingress_add(nl, l->host.index, e);
+
+	/* No machine is connected, so one of ours is from a time before. */
+	if (r == -EEXIST && net_clear(nl, l->host.index))
+		r = rtnl_ingress_add(nl, l->host.index, e);
+	if (r < 0 && r != -EEXIST)
+		return r;
+	return rtnl_redirect_add(nl, l->host.index, l->tap_index,
+				 r == 0 ? NET_PREFERENCE_OWN : NET_PREFERENCE_GUEST, e);
+}
+
 static int net_lead(struct net *n, struct net_link *l, struct err *e)
 {
 	struct nl *nl = &n->nl;
-	int r;
 
 	/* A kernel without IPv6 has no such address. */
 	(void)!rtnl_link_no_addr(nl, l->tap_index, NULL);
 	if (rtnl_link_set(nl, l->tap_index, 0, 0, l->host.mtu, e) < 0 ||
 	    rtnl_ingress_add(nl, l->tap_index, e) < 0 ||
-	    rtnl_redirect_add(nl, l->tap_index, l->host.index, NET_PREFERENCE, e) < 0)
+	    rtnl_redirect_add(nl, l->tap_index, l->host.index, NET_PREFERENCE_OWN, e) < 0)
 		return err_wrap(e, "%s", l->tap);
-	r = rtnl_ingress_add(nl, l->host.index, e);
-	l->own_ingress = r == 0;
-	if ((r < 0 && r != -EEXIST) ||
-	    rtnl_redirect_add(nl, l->host.index, l->tap_index, NET_PREFERENCE, e) < 0)
+	if (net_redirect(nl, l, e) < 0)
 		return err_wrap(e, "redirect to %s", l->tap);
 	l->is_led = true;
 	if (rtnl_link_set(nl, l->tap_index, IFF_UP, IFF_UP, 0, e) < 0)
@@ -251,10 +275,8 @@ static int net_lead(struct net *n, struct net_link *l, struct err *e)
 /* Also of one that was half made. */
 static void net_unlead(struct net *n, struct net_link *l)
 {
-	if (l->own_ingress)
-		(void)!rtnl_ingress_delete(&n->nl, l->host.index, NULL);
-	else if (l->is_led)
-		(void)!rtnl_redirect_delete(&n->nl, l->host.index, NET_PREFERENCE, NULL);
+	if (l->is_led)
+		net_clear(&n->nl, l->host.index);
 	if (l->tap_index)
 		(void)!rtnl_link_delete(&n->nl, l->tap_index, NULL);
 	if (l->tap_fd >= 0)
@@ -323,11 +345,30 @@ int net_scan(struct net *n, struct err *e)
 		return err_set(e, -EBUSY, "another machine is connected to this network namespace");
 	if (s.n)
 		r = net_add_all(n, &s, e);
-	if (r == 0)
+	if (r == 0 && n->nlinks)
 		r = net_describe(n, e);
 	while (r < 0 && n->nlinks > before)
 		net_unlead(n, &n->link[--n->nlinks]);
 	return r < 0 ? r : (int)(n->nlinks - before);
+}
+
+static int net_note_index(void *arg, const struct rtnl_link *l)
+{
+	buf_le32(arg, (uint32_t)l->index);
+	return 0;
+}
+
+void net_repair(struct net *n)
+{
+	AUTO_BUF struct buf all = { 0 };
+	struct cur c;
+	struct err e;
+
+	if (rtnl_links(&n->nl, net_note_index, &all, &e) < 0)
+		log_warn("network not looked at for what a machine left", KV("reason", e.msg));
+	c = cur_of(all.data, all.len);
+	while (cur_left(&c))
+		net_clear(&n->nl, (int)cur_le32(&c));
 }
 
 void net_close(struct net *n)

@@ -28,8 +28,7 @@ struct net_link {
 	char tap[IFNAMSIZ];
 	int tap_index;
 	int tap_fd;       /* as vmm/virtio/net.h wants it; the caller may close it and set it to -1 */
-	bool own_ingress; /* it had no ingress queue before */
-	bool is_led;      /* and goes to the tap now */
+	bool is_led;      /* what it receives goes to the tap */
 };
 
 struct net {
@@ -55,6 +54,9 @@ INTERNAL MUST_USE int net_open(struct net *n, int ns_fd, struct err *e);
 
 /* Lead what is new. The number of new links, or -errno with nothing changed. */
 INTERNAL MUST_USE int net_scan(struct net *n, struct err *e);
+
+/* Instead of a scan: take back what a process that was killed has left here. */
+INTERNAL void net_repair(struct net *n);
 
 /* Take back everything. Safe on one that is zeroed or closed. */
 INTERNAL void net_close(struct net *n);

@@ -129,7 +129,7 @@ TEST(net_close_removes_what_was_added_and_no_more)
 	static const char *const had[] = {
 		"true",
 		"tc qdisc add dev eth0 clsact",
-		"tc qdisc add dev eth0 ingress; tc filter add dev eth0 ingress pref 9 u32 match u8 0 0 classid 1:",
+		"tc qdisc add dev eth0 ingress; tc filter add dev eth0 ingress u32 match u8 0 0 classid 1:",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(had); i++) {
@@ -235,6 +235,41 @@ TEST(net_of_a_link_that_is_gone_closes_all_the_same)
 	net_close(&t.n);
 	CHECK(!tnw_try(t.pod, "ip link | grep -q spore"));
 	tnw_end(&t);
+}
+
+/* What is left of a machine that was killed with its supervisor: the taps go with their descriptors. */
+static void tnw_kill(struct tnw *t)
+{
+	CHECK_EQ(net_scan(&t->n, &t->e), 1);
+	close(take_fd(&t->n.link[0].tap_fd));
+	free(take_ptr(&t->n.link[0].addr));
+	t->n.nlinks = 0;
+	net_close(&t->n);
+}
+
+TEST(net_of_a_machine_that_was_killed_is_repaired_or_used_again)
+{
+	static const char *const had[] = { "true", "tc qdisc add dev eth0 clsact" };
+
+	for (size_t i = 0; i < 2 * ARRAY_LEN(had); i++) {
+		AUTO_FREE char *before = NULL, *after = NULL;
+		struct tnw t;
+		tnw_make(&t);
+		tnw_do(t.pod, had[i / 2]);
+		before = tnw_state(t.pod);
+		tnw_open(&t);
+		tnw_kill(&t);
+		tnw_do(t.pod, "tc filter show dev eth0 ingress | grep -q Redirect");
+		tnw_open(&t);
+		if (i % 2)
+			CHECK_EQ(net_scan(&t.n, &t.e), 1);
+		else
+			net_repair(&t.n);
+		net_close(&t.n);
+		after = tnw_state(t.pod);
+		CHECK_STR(after, before);
+		tnw_end(&t);
+	}
 }
 
 TEST(net_refuses_the_hosts_network_and_that_of_another_machine)
