@@ -42,6 +42,7 @@
 #include "amalgam/resource/share.c"  /* a directory or file, as a detached mount            */
 #include "amalgam/resource/hostcg.c" /* the cgroup of a machine                             */
 #include "amalgam/resource/net.c"    /* the network of a pod                                */
+#include "amalgam/resource/dan.c"    /* one that a plugin has written down                  */
 
 /* The machine: knows no container. Runs jailed, behind vmm/ctl.h. */
 #include "vmm/gmem.c"             /* guest memory: the only door to it                    */

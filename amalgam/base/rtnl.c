@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "amalgam/base/mem.h"
+#include "amalgam/base/str.h"
 
 /* A family's callback, and who called. */
 struct rtnl_walk {
@@ -53,6 +54,44 @@ static uint32_t rtnl_get_u32(struct cur attrs, uint16_t type, uint32_t otherwise
 	return nl_attr_find(attrs, type, &a) ? nl_attr_u32(&a) : otherwise;
 }
 
+int rtnl_ip_parse(const char *text, struct rtnl_ip *out)
+{
+	char addr[INET6_ADDRSTRLEN];
+	size_t n = strcspn(text, "/");
+	uint64_t prefix;
+
+	*out = (struct rtnl_ip){ .family = AF_INET, .len = 4 };
+	if (n >= sizeof addr)
+		return -EINVAL;
+	memcpy(addr, text, n);
+	addr[n] = '\0';
+	if (strchr(addr, ':')) {
+		out->family = AF_INET6;
+		out->len = 16;
+	}
+	if (inet_pton(out->family, addr, out->bytes) != 1)
+		return -EINVAL;
+	prefix = out->len * 8u;
+	if (text[n] == '/' && str_u64(text + n + 1, 0, prefix, &prefix) < 0)
+		return -EINVAL;
+	out->prefix = (uint8_t)prefix;
+	return 0;
+}
+
+int rtnl_mac_parse(const char *text, uint8_t mac[6])
+{
+	unsigned v[6];
+	int end = 0;
+
+	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5],
+		   &end) != 6 ||
+	    text[end])
+		return -EINVAL;
+	for (unsigned i = 0; i < 6; i++)
+		mac[i] = (uint8_t)v[i];
+	return 0;
+}
+
 const char *rtnl_ip_text(const struct rtnl_ip *ip, bool with_prefix, char out[RTNL_IP_TEXT])
 {
 	size_t n;
@@ -78,6 +117,7 @@ static int rtnl_on_link(void *arg, const struct nl_message *m)
 	if (m->type != RTM_NEWLINK)
 		return 0;
 	l.mtu = rtnl_get_u32(m->attrs, IFLA_MTU, 0);
+	l.master = (int)rtnl_get_u32(m->attrs, IFLA_MASTER, 0);
 	l.has_mac = rtnl_get_mac(m->attrs, IFLA_ADDRESS, l.mac);
 	if (nl_attr_find(m->attrs, IFLA_IFNAME, &a))
 		nl_attr_str(&a, l.name, sizeof l.name);

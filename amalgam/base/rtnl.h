@@ -22,6 +22,7 @@ struct rtnl_ip {
 
 struct rtnl_link {
 	int index;
+	int master;     /* the bridge or bond that has it; 0 = none */
 	uint16_t type;  /* ARPHRD_* */
 	unsigned flags; /* IFF_* */
 	uint32_t mtu;
@@ -67,6 +68,10 @@ INTERNAL MUST_USE int rtnl_addrs(struct nl *nl, rtnl_addr_fn *fn, void *arg, str
 INTERNAL MUST_USE int rtnl_routes(struct nl *nl, rtnl_route_fn *fn, void *arg, struct err *e);
 INTERNAL MUST_USE int rtnl_neighs(struct nl *nl, rtnl_neigh_fn *fn, void *arg, struct err *e);
 
+/* "10.0.0.1" or "10.0.0.0/8"; without a slash the prefix is the whole address. -EINVAL. */
+INTERNAL MUST_USE int rtnl_ip_parse(const char *text, struct rtnl_ip *out);
+/* "02:42:ac:11:00:02"; -EINVAL. */
+INTERNAL MUST_USE int rtnl_mac_parse(const char *text, uint8_t mac[6]);
 /* "10.0.0.1", or "10.0.0.1/8"; "" for none. */
 INTERNAL const char *rtnl_ip_text(const struct rtnl_ip *ip, bool with_prefix, char out[RTNL_IP_TEXT]);
 

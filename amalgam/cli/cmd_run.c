@@ -27,6 +27,8 @@
 
 #define RUN_COMMAND_MAX   60
 #define RUN_INHERITED_MAX 1024
+#define RUN_RESOLV_BYTES  65536
+#define RUN_DNS_MAX       64
 
 struct run_options {
 	const char *rootfs, *block, *bundle, *name, *config, *cwd, *user, *net;
@@ -56,6 +58,8 @@ struct run {
 	struct container_stdio io;
 	struct run_rootfs rootfs;
 	struct network network;
+	char *resolv, *dns[RUN_DNS_MAX]; /* a resolv.conf, and its lines; heap */
+	size_t ndns;
 	Grpc__Spec *spec;
 	uint64_t start_ns;
 };
@@ -221,6 +225,7 @@ static void run_default_spec(struct run *r)
 	char *env[CLI_ENV_MAX];
 	struct default_spec d = { .args = r->opt.args, .env = env, .cwd = r->opt.cwd,
 					.hostname = r->state.id, .terminal = r->opt.terminal,
+					.resolv_conf = r->ndns,
 					.read_only = r->rootfs.root.read_only };
 
 	cli_env(&r->opt.env, r->opt.terminal, env);
@@ -253,6 +258,22 @@ static int run_check_options(struct run *r, struct err *e)
 	return o->name ? rundir_check_id(o->name, e) : 0;
 }
 
+/* The namespace's own resolv.conf (ip-netns(8)), or the host's. Without any the guest has none. */
+static void run_read_dns(struct run *r)
+{
+	AUTO_FREE char *own = mem_printf("/etc/netns/%s/resolv.conf", r->opt.net);
+	AUTO_BUF struct buf b = { 0 };
+	char *save;
+
+	if ((strchr(r->opt.net, '/') || path_read(own, RUN_RESOLV_BYTES, &b, NULL) < 0) &&
+	    path_read("/etc/resolv.conf", RUN_RESOLV_BYTES, &b, NULL) < 0)
+		return;
+	r->resolv = buf_take_cstr(&b);
+	for (char *line = strtok_r(r->resolv, "\n", &save); line && r->ndns < RUN_DNS_MAX;
+	     line = strtok_r(NULL, "\n", &save))
+		r->dns[r->ndns++] = line;
+}
+
 static int run_open_network(struct run *r, struct err *e)
 {
 	int fd;
@@ -262,6 +283,7 @@ static int run_open_network(struct run *r, struct err *e)
 	fd = net_find(r->opt.net, e);
 	if (fd < 0 || network_open(&r->network, fd, e) < 0)
 		return err_wrap(e, "--net");
+	run_read_dns(r);
 	return 0;
 }
 
@@ -281,10 +303,10 @@ static int run_prepare(struct run *r, struct err *e)
 		err = run_open_root(r, e);
 	if (err < 0)
 		return err;
-	if (!r->spec)
-		run_default_spec(r);
 	if ((err = run_open_network(r, e)) < 0)
 		return err;
+	if (!r->spec)
+		run_default_spec(r);
 	run_set_tty_size(r);
 	r->kvm_fd = cli_open_kvm(e);
 	return r->kvm_fd < 0 ? r->kvm_fd : 0;
@@ -377,6 +399,8 @@ static int run_start(struct run *r, struct err *e)
 		.ndisks = r->rootfs.block_fd >= 0,
 		.shares = r->rootfs.shares.share,
 		.nshares = r->rootfs.shares.n,
+		.dns = r->dns,
+		.ndns = r->ndns,
 	};
 	int err;
 

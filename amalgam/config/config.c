@@ -11,6 +11,7 @@
 
 #define CONFIG_FILE "/etc/spore/configuration.toml"
 #define CONFIG_DIR  "/etc/spore/config.d"
+#define CONFIG_DAN  "/run/kata-containers/dans" /* where CNI plugins write them */
 #define CONFIG_MAX_DROPINS 256
 
 enum config_type { CONFIG_INT, CONFIG_BOOL, CONFIG_STRING, CONFIG_LIST, CONFIG_MODEL };
@@ -33,6 +34,7 @@ static const struct config_key {
 	  INT64_MAX },
 	{ "hypervisor.spore.tx_rate_limiter_max_rate", CONFIG_INT, CONFIG_AT(tx_rate_limiter_max_rate), 0,
 	  INT64_MAX },
+	{ "runtime.dan_conf", CONFIG_STRING, CONFIG_AT(dan_conf), 0, 0 },
 	{ "runtime.disable_new_netns", CONFIG_BOOL, CONFIG_AT(disable_new_netns), 0, 0 },
 	{ "runtime.internetworking_model", CONFIG_MODEL, CONFIG_AT(internetworking_model), 0, 0 },
 	{ "factory.enable_template", CONFIG_BOOL, CONFIG_AT(enable_template), 0, 0 },
@@ -152,7 +154,8 @@ static void config_defaults(struct config *c)
 {
 	*c = (struct config){ .default_memory = 128, .default_vcpus = 1, .enable_template = true,
 			      .kernel_params = mem_strdup(""), .enable_annotations = mem_strdup(""),
-			      .internetworking_model = mem_strdup("tcfilter") };
+			      .internetworking_model = mem_strdup("tcfilter"),
+			      .dan_conf = mem_strdup(CONFIG_DAN) };
 }
 
 int config_parse(struct config *c, const void *text, size_t n, struct err *e)
@@ -251,10 +254,9 @@ int config_annotate(struct config *c, const char *name, const char *value, struc
 
 void config_fini(struct config *c)
 {
-	free(c->enable_annotations);
-	c->enable_annotations = NULL;
-	free(c->kernel_params);
-	c->kernel_params = NULL;
-	free(c->internetworking_model);
-	c->internetworking_model = NULL;
+	char **const heap[] = { &c->enable_annotations, &c->kernel_params, &c->internetworking_model,
+				&c->dan_conf };
+
+	for (unsigned i = 0; i < ARRAY_LEN(heap); i++)
+		free(take_ptr(heap[i]));
 }

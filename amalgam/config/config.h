@@ -14,6 +14,7 @@ struct config {
 	bool enable_template;      /* use one when there is one */
 	bool disable_new_netns;    /* containers have no network, whatever their specification says */
 	char *internetworking_model; /* "tcfilter", "none"; heap */
+	char *dan_conf;            /* directory of networks that are written down (resource/dan.h); heap */
 	int64_t rx_rate_limiter_max_rate; /* bits per second towards a guest, for each link; 0 = no limit */
 	int64_t tx_rate_limiter_max_rate; /* and from it */
 };

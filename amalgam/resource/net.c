@@ -106,6 +106,12 @@ static bool net_is_lead(const struct rtnl_link *l)
 	       (!strcmp(l->name + end - 1, NET_TAP_SUFFIX) || !strcmp(l->name + end - 1, "_kata"));
 }
 
+/* One that was made for a machine, as by the CNI plugin of this name; tun(4) has other kinds, too. */
+static bool net_is_tap(const struct rtnl_link *l)
+{
+	return !strcmp(l->kind, "tun") && l->type == ARPHRD_ETHER && l->has_mac;
+}
+
 static bool net_is_led(const struct net *n, const struct rtnl_link *l)
 {
 	for (unsigned i = 0; i < n->nlinks; i++)
@@ -114,8 +120,8 @@ static bool net_is_led(const struct net *n, const struct rtnl_link *l)
 	return false;
 }
 
-/* Tunnel modules put a link of theirs into every namespace: those are down. One without Ethernet frames
- * cannot be led to a card. */
+/* Tunnel modules put a link of theirs into every namespace: those are down. What is part of a bridge or bond
+ * comes with that. One without Ethernet frames cannot be led to a card. */
 static int net_on_link(void *arg, const struct rtnl_link *l)
 {
 	struct net_scan *s = arg;
@@ -126,7 +132,7 @@ static int net_on_link(void *arg, const struct rtnl_link *l)
 		s->is_taken = true;
 		return 0;
 	}
-	if (!(l->flags & IFF_UP))
+	if (!(l->flags & IFF_UP) || l->master)
 		return 0;
 	if (l->type != ARPHRD_ETHER || !l->has_mac) {
 		log_warn("link is not Ethernet; the guest does not get it", KV("link", l->name));
@@ -205,29 +211,47 @@ static int net_describe(struct net *n, struct err *e)
 
 /* --- leading a link --------------------------------------------------------------------------- */
 
-/* In the namespace: a tap of the first name that is free. It exists as long as its descriptor. */
-static int net_make_tap(struct net_link *l, struct err *e)
+/* In the namespace: a new tap, or the one there is of this name. It exists as long as its descriptor, unless it
+ * did so before. */
+static int net_ask_tap(int fd, const char *name, unsigned flags)
+{
+	struct ifreq ifr = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | flags) };
+
+	snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%s", name);
+	return ioctl(fd, TUNSETIFF, &ifr) < 0 ? -errno : 0;
+}
+
+static int net_open_tap(struct net_link *l, struct err *e)
+{
+	l->tap_fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	return l->tap_fd < 0 ? err_set(e, -errno, "/dev/net/tun: %m; is the module tun there?") : 0;
+}
+
+/* What vmm/virtio/net.h wants of it. */
+static int net_set_tap(struct net_link *l, struct err *e)
 {
 	const int header = NET_HDR_BYTES;
-	AUTO_CLOSE int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	struct ifreq ifr = { 0 };
-	int r = -1;
 
-	if (fd < 0)
-		return err_set(e, -errno, "/dev/net/tun: %m; is the module tun there?");
-	for (unsigned i = 0; i < 1000 && r < 0; i++) {
-		snprintf(l->tap, sizeof l->tap, "tap%u" NET_TAP_SUFFIX, i);
-		memcpy(ifr.ifr_name, l->tap, sizeof ifr.ifr_name);
-		ifr.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL);
-		r = ioctl(fd, TUNSETIFF, &ifr);
-		if (r < 0 && errno != EBUSY && errno != EEXIST)
-			break;
-	}
-	if (r < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header) < 0 || ioctl(fd, TUNSETOFFLOAD, NET_OFFLOADS) < 0 ||
+	if (ioctl(l->tap_fd, TUNSETVNETHDRSZ, &header) < 0 ||
+	    ioctl(l->tap_fd, TUNSETOFFLOAD, NET_OFFLOADS) < 0 ||
 	    (l->tap_index = (int)if_nametoindex(l->tap)) == 0)
 		return err_set(e, -errno, "tap %s: %m", l->tap);
-	l->tap_fd = take_fd(&fd);
 	return 0;
+}
+
+/* Of the first name that is free. */
+static int net_make_tap(struct net_link *l, struct err *e)
+{
+	int r = net_open_tap(l, e);
+
+	if (r < 0)
+		return r;
+	r = -EBUSY;
+	for (unsigned i = 0; i < 1000 && (r == -EBUSY || r == -EEXIST); i++) {
+		snprintf(l->tap, sizeof l->tap, "tap%u" NET_TAP_SUFFIX, i);
+		r = net_ask_tap(l->tap_fd, l->tap, IFF_TUN_EXCL);
+	}
+	return r < 0 ? err_set(e, r, "tap %s: %s", l->tap, strerror(-r)) : net_set_tap(l, e);
 }
 
 /* Take a redirection back, and its queue if that came with it; false: there is none of ours. */
@@ -277,7 +301,7 @@ static void net_unlead(struct net *n, struct net_link *l)
 {
 	if (l->is_led)
 		net_clear(&n->nl, l->host.index);
-	if (l->tap_index)
+	if (l->tap_index && l->tap_index != l->host.index)
 		(void)!rtnl_link_delete(&n->nl, l->tap_index, NULL);
 	if (l->tap_fd >= 0)
 		close(take_fd(&l->tap_fd));
@@ -295,9 +319,32 @@ static int net_add(struct net *n, const struct rtnl_link *found, struct err *e)
 	if ((r = net_make_tap(l, e)) == 0)
 		r = net_lead(n, l, e);
 	if (r < 0) {
-		if (l->tap_index)
-			net_unlead(n, l);
+		net_unlead(n, l);
 		return err_wrap(e, "link %s", found->name);
+	}
+	n->nlinks++;
+	return 0;
+}
+
+/* The same for a tap. Its other end in the host's stack has its own hardware address, so ours is another. */
+static int net_add_found_tap(struct net *n, const struct rtnl_link *found, struct err *e)
+{
+	struct net_link *l = &n->link[n->nlinks];
+	int r;
+
+	*l = (struct net_link){ .host = *found, .tap_fd = -1 };
+	memcpy(l->tap, found->name, sizeof l->tap);
+	l->host.mac[0] = (uint8_t)((l->host.mac[0] | 2) & ~1);
+	l->host.mac[1] ^= 0xff;
+	if ((r = net_open_tap(l, e)) == 0) {
+		r = net_ask_tap(l->tap_fd, l->tap, 0);
+		if (r == -EINVAL) /* it may have several queues, and wants to hear that we know */
+			r = net_ask_tap(l->tap_fd, l->tap, IFF_MULTI_QUEUE);
+		r = r < 0 ? err_set(e, r, "%s", strerror(-r)) : net_set_tap(l, e);
+	}
+	if (r < 0) {
+		net_unlead(n, l);
+		return err_wrap(e, "tap %s", found->name);
 	}
 	n->nlinks++;
 	return 0;
@@ -305,14 +352,12 @@ static int net_add(struct net *n, const struct rtnl_link *found, struct err *e)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-int net_open(struct net *n, int ns_fd, struct err *e)
+int net_open_any(struct net *n, int ns_fd, struct err *e)
 {
 	int back, r;
 
 	*n = (struct net){ .ns_fd = ns_fd, .nl.fd = -1 };
-	if (net_is_hosts(ns_fd))
-		r = err_set(e, -EPERM, "the host's own network cannot be a machine's");
-	else if ((r = net_enter(ns_fd, &back, e)) == 0) {
+	if ((r = net_enter(ns_fd, &back, e)) == 0) {
 		r = nl_open(&n->nl, NETLINK_ROUTE, e);
 		net_leave(back);
 	}
@@ -321,24 +366,75 @@ int net_open(struct net *n, int ns_fd, struct err *e)
 	return r;
 }
 
+int net_open(struct net *n, int ns_fd, struct err *e)
+{
+	if (!net_is_hosts(ns_fd))
+		return net_open_any(n, ns_fd, e);
+	close(ns_fd);
+	*n = (struct net){ .ns_fd = -1, .nl.fd = -1 };
+	return err_set(e, -EPERM, "the host's own network cannot be a machine's");
+}
+
 static int net_add_all(struct net *n, const struct net_scan *s, struct err *e)
 {
 	int back, r = net_enter(n->ns_fd, &back, e);
 
 	if (r < 0)
 		return r;
-	for (unsigned i = 0; i < s->n && r == 0; i++)
-		r = net_add(n, &s->link[i], e);
+	for (unsigned i = 0; i < s->n && r == 0; i++) {
+		if (!net_is_tap(&s->link[i])) {
+			r = net_add(n, &s->link[i], e);
+			continue;
+		}
+		r = net_add_found_tap(n, &s->link[i], e);
+		if (r == -EBUSY && !n->is_fixed) { /* the tap of a program, a VPN's for one */
+			log_warn("tap is in use; the guest does not get it", KV("link", s->link[i].name));
+			*e = (struct err){ 0 };
+			r = 0;
+		}
+	}
 	net_leave(back);
 	return r;
+}
+
+struct net_look {
+	const char *name;
+	struct rtnl_link found;
+};
+
+static int net_match_name(void *arg, const struct rtnl_link *l)
+{
+	struct net_look *look = arg;
+
+	if (!strcmp(l->name, look->name))
+		look->found = *l;
+	return 0;
+}
+
+int net_add_tap(struct net *n, const char *name, struct err *e)
+{
+	struct net_look look = { .name = name };
+	struct net_scan s = { .net = n, .n = 1 };
+
+	if (n->nlinks == NET_MAX_LINKS)
+		return err_set(e, -E2BIG, "more than %d links", NET_MAX_LINKS);
+	if (rtnl_links(&n->nl, net_match_name, &look, e) < 0)
+		return err_wrap(e, "links");
+	if (!net_is_tap(&look.found))
+		return err_set(e, -ENOENT, "tap %s: there is none", name);
+	s.link[0] = look.found;
+	return net_add_all(n, &s, e);
 }
 
 int net_scan(struct net *n, struct err *e)
 {
 	struct net_scan s = { .net = n };
 	unsigned before = n->nlinks;
-	int r = rtnl_links(&n->nl, net_on_link, &s, e);
+	int r;
 
+	if (n->is_fixed)
+		return 0;
+	r = rtnl_links(&n->nl, net_on_link, &s, e);
 	if (r < 0)
 		return err_wrap(e, "links");
 	if (s.is_taken)

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "amalgam/base/mem.h"
+#include "amalgam/resource/dan.h"
 
 #define NETWORK_MAC_TEXT 18
 
@@ -214,16 +215,16 @@ static void network_tell_link(struct network *w)
 
 /* --- life --------------------------------------------------------------------------------------- */
 
-/* Cards for the links from `first` on. */
-static int network_attach(struct network *w, unsigned first, struct err *e)
+/* Cards for the links that have none yet. */
+static int network_attach(struct network *w, struct err *e)
 {
-	for (unsigned i = first; i < w->net.nlinks; i++) {
-		struct net_link *l = &w->net.link[i];
+	for (; w->ncards < w->net.nlinks; w->ncards++) {
+		struct net_link *l = &w->net.link[w->ncards];
 		struct ctl_net card = { .mtu = (uint16_t)MIN(l->host.mtu, (uint32_t)UINT16_MAX),
 					.rx_rate = w->rx_rate, .tx_rate = w->tx_rate };
 		int r;
 		memcpy(card.mac, l->host.mac, sizeof card.mac);
-		r = sandbox_net_add(w->sandbox, l->tap_fd, &card, &w->slot[i], e);
+		r = sandbox_net_add(w->sandbox, l->tap_fd, &card, &w->slot[w->ncards], e);
 		close(take_fd(&l->tap_fd)); /* gone with the machine */
 		if (r < 0)
 			return err_wrap(e, "link %s", l->host.name);
@@ -239,22 +240,28 @@ int network_open(struct network *w, int ns_fd, struct err *e)
 	return r < 0 ? err_wrap(e, "network") : 0;
 }
 
+int network_open_dan(struct network *w, const char *file, struct err *e)
+{
+	int r = dan_open(&w->net, file, e);
+
+	w->is_open = r == 0;
+	return r < 0 ? err_wrap(e, "network") : 0;
+}
+
 void network_sync(struct network *w, struct sandbox *s, network_done_fn *done, void *arg)
 {
 	struct err e = { 0 };
-	int fresh;
 
 	ASSERT(!w->done);
 	w->sandbox = s;
 	w->done = done;
 	w->arg = arg;
-	w->at = w->net.nlinks;
-	fresh = net_scan(&w->net, &e);
-	if (fresh > 0)
-		(void)!network_attach(w, w->at, &e);
+	w->at = w->ncards;
+	if (net_scan(&w->net, &e) >= 0)
+		(void)!network_attach(w, &e);
 	if (e.code < 0)
 		err_wrap(&e, "network");
-	if (fresh > 0 && e.code == 0)
+	if (w->at < w->ncards && e.code == 0)
 		network_tell_link(w);
 	else
 		network_finish(w, &e);

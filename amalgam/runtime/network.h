@@ -17,6 +17,7 @@ struct network {
 	struct sandbox *sandbox;
 	uint32_t slot[NET_MAX_LINKS];
 	uint64_t rx_rate, tx_rate; /* of each card, bits per second; 0 = no limit; before network_open() */
+	unsigned ncards;           /* links that have one */
 	unsigned at;               /* the link the guest is told about next */
 	network_done_fn *done;     /* NULL: nothing is going on */
 	void *arg;
@@ -24,6 +25,8 @@ struct network {
 
 /* Look at the namespace before there is a machine: ns_fd is taken, also when this fails (net_open()). */
 INTERNAL MUST_USE int network_open(struct network *w, int ns_fd, struct err *e);
+/* The same with a network that somebody has written down (resource/dan.h). */
+INTERNAL MUST_USE int network_open_dan(struct network *w, const char *file, struct err *e);
 
 /* Give the guest what it does not have yet; again whenever there may be more. done() is called once, perhaps
  * before this returns. */

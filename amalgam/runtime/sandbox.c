@@ -302,6 +302,8 @@ static int sandbox_ask_create(struct sandbox *s, struct err *e)
 	rq.sandbox_id = (char *)(uintptr_t)spec->id;
 	rq.hostname = (char *)(uintptr_t)(spec->hostname ? spec->hostname : spec->id);
 	rq.spore = &own;
+	rq.dns = (char **)(uintptr_t)spec->dns;
+	rq.n_dns = spec->ndns;
 	agent_ask(&s->agent, "CreateSandbox", &rq, &grpc__empty__descriptor, AGENT_LIMIT_NS,
 		  sandbox_on_created, s);
 	return 0;

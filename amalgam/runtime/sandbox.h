@@ -41,6 +41,8 @@ struct sandbox_spec {
 	unsigned ndisks; /* at most SANDBOX_MAX_DISKS */
 	const struct sandbox_share *shares; /* there before the agent is asked for anything */
 	unsigned nshares;
+	char *const *dns; /* lines of the guest's resolv.conf; borrowed */
+	size_t ndns;
 	/* Of the machine process, borrowed until sandbox_start() returns; NULL = none. serves_files is
 	 * understood when there are shares, and must be set if there will be. */
 	const struct vmm_options *process;

@@ -58,19 +58,37 @@ static int pod_open_network(struct shim_pod *pod, int ns_fd, struct err *e)
 	return network_open(&pod->network, ns_fd, e);
 }
 
+/* 1: the network is written down; 0: it is not; else -errno. */
+static int pod_open_dan(struct shim *s, struct err *e)
+{
+	struct shim_pod *pod = &s->pod;
+	AUTO_FREE char *file = mem_printf("%s/%s.json", pod->config.dan_conf, s->id);
+
+	if (!*pod->config.dan_conf || access(file, F_OK) < 0)
+		return 0;
+	pod->network.rx_rate = (uint64_t)pod->config.rx_rate_limiter_max_rate;
+	pod->network.tx_rate = (uint64_t)pod->config.tx_rate_limiter_max_rate;
+	return network_open_dan(&pod->network, file, e) < 0 ? e->code : 1;
+}
+
 /* Where the network of the pod is: a namespace somebody made, or a new one, into which links may be put
  * later. A machine has a kernel of its own, so the host's network cannot be in it. */
-static int pod_network(struct shim_pod *pod, const Grpc__Spec *spec, int *fd, struct err *e)
+static int pod_network(struct shim *s, const Grpc__Spec *spec, int *fd, struct err *e)
 {
 	const Grpc__LinuxNamespace *ns = pod_namespace(spec, "network");
+	struct shim_pod *pod = &s->pod;
 	bool none = !strcmp(pod->config.internetworking_model, "none");
+	int dan;
 
 	*fd = -1;
 	if (pod->config.disable_new_netns)
 		return 0;
+	if ((dan = pod_open_dan(s, e)) < 0)
+		return dan;
+	none |= dan;
 	if (!ns)
-		return err_set(e, -ENOTSUP, "the specification has no network namespace: the host's own network "
-			       "cannot be a machine's");
+		return err_set(e, -ENOTSUP, "no network namespace in the specification: the host's own "
+			       "network cannot be a machine's");
 	pod->process.new_netns = !*ns->path;
 	pod->own_netns = !*ns->path && !none;
 	if (!*ns->path)
@@ -89,7 +107,7 @@ void pod_sync_network(struct shim *s, pod_ready_fn *done, void *arg)
 
 	if (pod->own_netns && !pod->network.is_open) {
 		AUTO_FREE char *path = mem_printf("/proc/%d/ns/net", (int)pod->sandbox.vm.pid);
-		int fd = net_find(path, &e);
+		int fd = net_find(path, NULL); /* none: the machine has ended, of which others will tell */
 		if (fd >= 0)
 			(void)!pod_open_network(pod, fd, &e);
 	}
@@ -450,7 +468,7 @@ static int pod_begin(struct shim *s, const struct shim_container *c, struct err 
 	AUTO_CLOSE int netns = -1;
 	int r;
 
-	if ((r = pod_network(pod, c->spec, &netns, e)) < 0 ||
+	if ((r = pod_network(s, c->spec, &netns, e)) < 0 ||
 	    (r = pod_cgroup_make(s, c->spec, e)) < 0)
 		return r;
 	r = sandbox_begin(&pod->sandbox, &s->loop, &pod->spec, &ev, pod_ready, s, e);
@@ -495,6 +513,7 @@ void pod_stop(struct shim *s)
 	if (pod->status == POD_NONE)
 		return;
 	pod->status = POD_DOWN;
+	pod->network.done = NULL;
 	sandbox_stop(&pod->sandbox);
 	network_close(&pod->network);
 	pod_each_proc(s, pod_proc_gone);

@@ -146,7 +146,7 @@ struct shim_pod {
 	char *hostname;
 	struct hostcg cgroup;
 	int procs[HOSTCG_MAX_TREES];
-	bool own_netns;         /* the machine's process is in a namespace made for it: nobody has a name for it */
+	bool own_netns;         /* the machine's process is in a network namespace made for it */
 	struct network network; /* open: what of that namespace is in the guest */
 	pod_ready_fn *ready;
 	void *arg;

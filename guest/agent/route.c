@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 
 #include "amalgam/base/mem.h"
-#include "amalgam/base/nl.h"
+#include "amalgam/base/rtnl.h"
 #include "amalgam/base/str.h"
 #include "guest/agent/rpc.h"
 
@@ -166,9 +166,9 @@ static int ga_route_delete_all(struct nl *nl, struct err *e)
 static int ga_route_put_addr(struct buf *b, uint16_t type, const char *text, uint8_t family,
 			     uint8_t *prefix, struct err *e)
 {
-	struct ga_net_addr addr;
+	struct rtnl_ip addr;
 
-	if (ga_net_parse_addr(text, &addr) < 0 || (family && addr.family != family))
+	if (rtnl_ip_parse(text, &addr) < 0 || (family && addr.family != family))
 		return err_set(e, -EINVAL, "address \"%.64s\"", text);
 	if (prefix)
 		*prefix = addr.prefix;
@@ -258,10 +258,10 @@ static int ga_route_add_neighbor(struct nl *nl, const Types__ARPNeighbor *n, str
 {
 	struct ndmsg head = { .ndm_state = NUD_PERMANENT };
 	AUTO_BUF struct buf b = { 0 };
-	struct ga_net_addr addr;
+	struct rtnl_ip addr;
 	uint8_t mac[6];
 
-	if (!n->toipaddress || ga_net_parse_addr(n->toipaddress->address, &addr) < 0)
+	if (!n->toipaddress || rtnl_ip_parse(n->toipaddress->address, &addr) < 0)
 		return err_set(e, -EINVAL, "neighbour without a valid address");
 	head.ndm_family = addr.family;
 	head.ndm_ifindex = (int)if_nametoindex(n->device);
@@ -271,7 +271,7 @@ static int ga_route_add_neighbor(struct nl *nl, const Types__ARPNeighbor *n, str
 	if (!head.ndm_ifindex)
 		return err_set(e, -ENODEV, "neighbour %s: no interface \"%.32s\"",
 			       n->toipaddress->address, n->device);
-	if (*n->lladdr && ga_net_parse_mac(n->lladdr, mac) < 0)
+	if (*n->lladdr && rtnl_mac_parse(n->lladdr, mac) < 0)
 		return err_set(e, -EINVAL, "neighbour %s: hardware address \"%.32s\"",
 			       n->toipaddress->address, n->lladdr);
 	nl_begin(&b, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);

@@ -224,6 +224,40 @@ TEST(net_scan_again_finds_what_has_come_since)
 	tnw_end(&t);
 }
 
+TEST(net_leads_a_bridge_and_not_what_is_part_of_it)
+{
+	struct tnw t;
+
+	tnw_make(&t);
+	if (!tnw_try(t.pod, "ip link add br0 type bridge"))
+		test_skip("no bridges");
+	tnw_do(t.pod, "ip link set eth0 master br0; ip link set br0 up");
+	tnw_open(&t);
+	CHECK_EQ(net_scan(&t.n, &t.e), 1);
+	CHECK_STR(t.n.link[0].host.name, "br0");
+	tnw_end(&t);
+}
+
+TEST(net_takes_a_tap_that_is_nobodys_and_leaves_one_in_use)
+{
+	struct net other = { .nl.fd = -1 };
+	struct tnw t;
+
+	tnw_make(&t);
+	tnw_do(t.pod, "ip link del eth0; ip tuntap add t0 mode tap multi_queue; ip tuntap add t1 mode tap; "
+		      "ip link set t0 up; ip link set t1 up");
+	CHECK_EQ(net_open(&other, fcntl(t.pod, F_DUPFD_CLOEXEC, 3), &t.e), 0);
+	CHECK_EQ(net_add_tap(&other, "t1", &t.e), 0);
+	tnw_open(&t);
+	CHECK_EQ(net_scan(&t.n, &t.e), 1);
+	CHECK_STR(t.n.link[0].tap, "t0");
+	CHECK_EQ(t.n.link[0].is_led, false);
+	net_close(&other);
+	net_close(&t.n);
+	tnw_do(t.pod, "ip link show t0 && ip link show t1");
+	tnw_end(&t);
+}
+
 TEST(net_of_a_link_that_is_gone_closes_all_the_same)
 {
 	struct tnw t;
