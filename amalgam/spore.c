@@ -69,6 +69,7 @@
 #include "vmm/fuse/dir.c"         /* files: lists                                         */
 #include "vmm/fuse/xattr.c"       /* files: extended attributes                           */
 #include "vmm/virtio/fs.c"        /* files: the device                                    */
+#include "vmm/virtio/vhost.c"     /* network cards: served by the host's kernel            */
 #include "vmm/virtio/net.c"       /* network cards                                        */
 #include "vmm/virtio/vsock.c"     /* streams: packets and credit                          */
 #include "vmm/virtio/vsock_in.c"  /* streams: packets from the guest                       */

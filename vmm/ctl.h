@@ -49,7 +49,8 @@ enum ctl_op {
 			   -EEXIST: the name is taken */
 	CTL_SHARE_REMOVE, /* and take it away; the guest gets errors for what it still holds of it.
 			     -ENOENT: no such name */
-	CTL_ATTACH_NET, /* a network card into an empty slot; fds[0] = a tap as virtio/net.h wants it */
+	CTL_ATTACH_NET, /* a network card into an empty slot; fds[0] = a tap as virtio/net.h wants it,
+			   fds[1], if there, = /dev/vhost-net */
 	CTL_EVENT = 100, /* VMM -> supervisor */
 };
 

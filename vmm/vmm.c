@@ -78,9 +78,10 @@ static int vmm_do_detach(struct vmm *m, const struct ctl_request *rq, uint64_t *
 	return is_bound ? vblk_eject(sl->dev, e) : slots_detach(&m->slots, rq->slot, e);
 }
 
-static int vmm_do_attach_net(struct vmm *m, const struct ctl_request *rq, int *fds, struct err *e)
+static int vmm_do_attach_net(struct vmm *m, const struct ctl_request *rq, int *fds, size_t n, struct err *e)
 {
-	struct vnet_config cfg = { .fd = take_fd(&fds[0]), .mtu = rq->net.mtu,
+	struct vnet_config cfg = { .fd = take_fd(&fds[0]), .vhost_fd = n > 1 ? take_fd(&fds[1]) : -1,
+				   .mtu = rq->net.mtu,
 				   .rx_rate = rq->net.rx_rate, .tx_rate = rq->net.tx_rate };
 	struct vdev *d;
 	int r;
@@ -209,7 +210,7 @@ static int vmm_dispatch(struct vmm *m, const struct ctl_request *rq, int *fds, s
 	case CTL_SHARE_REMOVE:
 		return vfs_share_remove(m->share, rq->name, e);
 	case CTL_ATTACH_NET:
-		return vmm_do_attach_net(m, rq, fds, e);
+		return vmm_do_attach_net(m, rq, fds, n, e);
 	default: /* CTL_STOP */
 		loop_stop(&m->loop);
 		return 0;

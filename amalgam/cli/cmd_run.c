@@ -280,6 +280,9 @@ static int run_open_network(struct run *r, struct err *e)
 
 	if (!r->opt.net || !strcmp(r->opt.net, "none"))
 		return 0;
+	r->network.rx_rate = (uint64_t)r->cfg.rx_rate_limiter_max_rate;
+	r->network.tx_rate = (uint64_t)r->cfg.tx_rate_limiter_max_rate;
+	r->network.no_vhost = r->cfg.disable_vhost_net;
 	fd = net_find(r->opt.net, e);
 	if (fd < 0 || network_open(&r->network, fd, e) < 0)
 		return err_wrap(e, "--net");

@@ -30,6 +30,7 @@ static const struct config_key {
 	  LAYOUT_MAX_VCPUS },
 	{ "hypervisor.spore.kernel_params", CONFIG_STRING, CONFIG_AT(kernel_params), 0, 0 },
 	{ "hypervisor.spore.enable_annotations", CONFIG_LIST, CONFIG_AT(enable_annotations), 0, 0 },
+	{ "hypervisor.spore.disable_vhost_net", CONFIG_BOOL, CONFIG_AT(disable_vhost_net), 0, 0 },
 	{ "hypervisor.spore.rx_rate_limiter_max_rate", CONFIG_INT, CONFIG_AT(rx_rate_limiter_max_rate), 0,
 	  INT64_MAX },
 	{ "hypervisor.spore.tx_rate_limiter_max_rate", CONFIG_INT, CONFIG_AT(tx_rate_limiter_max_rate), 0,

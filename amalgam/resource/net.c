@@ -448,23 +448,32 @@ int net_scan(struct net *n, struct err *e)
 	return r < 0 ? r : (int)(n->nlinks - before);
 }
 
-static int net_note_index(void *arg, const struct rtnl_link *l)
+struct net_left {
+	struct buf index; /* uint32_t each */
+	bool is_taken;
+};
+
+static int net_note_left(void *arg, const struct rtnl_link *l)
 {
-	buf_le32(arg, (uint32_t)l->index);
+	struct net_left *left = arg;
+
+	buf_le32(&left->index, (uint32_t)l->index);
+	left->is_taken |= net_is_lead(l);
 	return 0;
 }
 
 void net_repair(struct net *n)
 {
-	AUTO_BUF struct buf all = { 0 };
+	struct net_left left = { .is_taken = false };
 	struct cur c;
 	struct err e;
 
-	if (rtnl_links(&n->nl, net_note_index, &all, &e) < 0)
+	if (rtnl_links(&n->nl, net_note_left, &left, &e) < 0)
 		log_warn("network not looked at for what a machine left", KV("reason", e.msg));
-	c = cur_of(all.data, all.len);
-	while (cur_left(&c))
+	c = cur_of(left.index.data, left.index.len);
+	while (cur_left(&c) && !left.is_taken)
 		net_clear(&n->nl, (int)cur_le32(&c));
+	buf_fini(&left.index);
 }
 
 void net_close(struct net *n)

@@ -63,7 +63,8 @@ INTERNAL MUST_USE int net_scan(struct net *n, struct err *e);
  * caller completes link[nlinks - 1]; its hardware address is made from the tap's, which keeps its own. */
 INTERNAL MUST_USE int net_add_tap(struct net *n, const char *name, struct err *e);
 
-/* Instead of a scan: take back what a process that was killed has left here. */
+/* Instead of a scan: take back what a process that was killed has left here. Nothing if another machine is
+ * connected by now, which has taken it over. */
 INTERNAL void net_repair(struct net *n);
 
 /* Take back everything. Safe on one that is zeroed or closed. */

@@ -1,11 +1,13 @@
 #include "amalgam/runtime/network.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include "amalgam/base/mem.h"
 #include "amalgam/resource/dan.h"
 
 #define NETWORK_MAC_TEXT 18
+#define NETWORK_VHOST    "/dev/vhost-net" /* a host without it is no worse a host */
 
 static char *network_str(const char *s) /* protobuf-c wants char * for strings it only reads */
 {
@@ -222,9 +224,10 @@ static int network_attach(struct network *w, struct err *e)
 		struct net_link *l = &w->net.link[w->ncards];
 		struct ctl_net card = { .mtu = (uint16_t)MIN(l->host.mtu, (uint32_t)UINT16_MAX),
 					.rx_rate = w->rx_rate, .tx_rate = w->tx_rate };
+		AUTO_CLOSE int vhost = w->no_vhost ? -1 : open(NETWORK_VHOST, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 		int r;
 		memcpy(card.mac, l->host.mac, sizeof card.mac);
-		r = sandbox_net_add(w->sandbox, l->tap_fd, &card, &w->slot[w->ncards], e);
+		r = sandbox_net_add(w->sandbox, l->tap_fd, vhost, &card, &w->slot[w->ncards], e);
 		close(take_fd(&l->tap_fd)); /* gone with the machine */
 		if (r < 0)
 			return err_wrap(e, "link %s", l->host.name);

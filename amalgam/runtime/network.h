@@ -12,11 +12,12 @@
 typedef void network_done_fn(void *arg, const struct err *e);
 
 struct network {
-	bool is_open;
+	bool is_open; /* rates and no_vhost may be set before */
 	struct net net;
 	struct sandbox *sandbox;
 	uint32_t slot[NET_MAX_LINKS];
-	uint64_t rx_rate, tx_rate; /* of each card, bits per second; 0 = no limit; before network_open() */
+	uint64_t rx_rate, tx_rate; /* of each card, bits per second; 0 = no limit */
+	bool no_vhost;             /* do without the host's vhost-net */
 	unsigned ncards;           /* links that have one */
 	unsigned at;               /* the link the guest is told about next */
 	network_done_fn *done;     /* NULL: nothing is going on */

@@ -187,7 +187,8 @@ static int sandbox_attach_disks(struct sandbox *s, const struct sandbox_spec *sp
 }
 
 /* From the other end than disks, which come and go. */
-int sandbox_net_add(struct sandbox *s, int tap_fd, const struct ctl_net *net, uint32_t *slot, struct err *e)
+int sandbox_net_add(struct sandbox *s, int tap_fd, int vhost_fd, const struct ctl_net *net, uint32_t *slot,
+		    struct err *e)
 {
 	uint32_t i = LAYOUT_SLOTS - 1;
 	int r;
@@ -196,7 +197,7 @@ int sandbox_net_add(struct sandbox *s, int tap_fd, const struct ctl_net *net, ui
 		i--;
 	if (i < CTL_SLOT_FREE)
 		return err_set(e, -ENOSPC, "the machine has no room for another network card");
-	if ((r = hv_attach_net(&s->vm, i, tap_fd, net, e)) < 0)
+	if ((r = hv_attach_net(&s->vm, i, tap_fd, vhost_fd, net, e)) < 0)
 		return r;
 	s->slots_used |= 1u << i;
 	*slot = i;

@@ -111,7 +111,7 @@ INTERNAL MUST_USE int sandbox_disk_add(struct sandbox *s, const struct sandbox_d
  * used again. */
 INTERNAL MUST_USE int sandbox_disk_remove(struct sandbox *s, uint32_t slot, struct err *e);
 /* A network card over a tap (hv_attach_net()); *slot is where it went, for UpdateInterface. */
-INTERNAL MUST_USE int sandbox_net_add(struct sandbox *s, int tap_fd, const struct ctl_net *net,
+INTERNAL MUST_USE int sandbox_net_add(struct sandbox *s, int tap_fd, int vhost_fd, const struct ctl_net *net,
 				      uint32_t *slot, struct err *e);
 /* One more share, or one less. Remove it after the containers that use it: RemoveContainer has unmounted
  * it when it answers. */

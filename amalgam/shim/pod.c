@@ -51,11 +51,11 @@ static const Grpc__LinuxNamespace *pod_namespace(const Grpc__Spec *spec, const c
 	return NULL;
 }
 
-static int pod_open_network(struct shim_pod *pod, int ns_fd, struct err *e)
+static void pod_set_up_network(struct shim_pod *pod)
 {
 	pod->network.rx_rate = (uint64_t)pod->config.rx_rate_limiter_max_rate;
 	pod->network.tx_rate = (uint64_t)pod->config.tx_rate_limiter_max_rate;
-	return network_open(&pod->network, ns_fd, e);
+	pod->network.no_vhost = pod->config.disable_vhost_net;
 }
 
 /* 1: the network is written down; 0: it is not; else -errno. */
@@ -66,8 +66,6 @@ static int pod_open_dan(struct shim *s, struct err *e)
 
 	if (!*pod->config.dan_conf || access(file, F_OK) < 0)
 		return 0;
-	pod->network.rx_rate = (uint64_t)pod->config.rx_rate_limiter_max_rate;
-	pod->network.tx_rate = (uint64_t)pod->config.tx_rate_limiter_max_rate;
 	return network_open_dan(&pod->network, file, e) < 0 ? e->code : 1;
 }
 
@@ -83,6 +81,7 @@ static int pod_network(struct shim *s, const Grpc__Spec *spec, int *fd, struct e
 	*fd = -1;
 	if (pod->config.disable_new_netns)
 		return 0;
+	pod_set_up_network(pod);
 	if ((dan = pod_open_dan(s, e)) < 0)
 		return dan;
 	none |= dan;
@@ -97,7 +96,7 @@ static int pod_network(struct shim *s, const Grpc__Spec *spec, int *fd, struct e
 	pod->process.netns_fd = *fd;
 	if (*fd < 0 || none)
 		return MIN(*fd, 0);
-	return pod_open_network(pod, fcntl(*fd, F_DUPFD_CLOEXEC, 0), e);
+	return network_open(&pod->network, fcntl(*fd, F_DUPFD_CLOEXEC, 0), e);
 }
 
 void pod_sync_network(struct shim *s, pod_ready_fn *done, void *arg)
@@ -109,7 +108,7 @@ void pod_sync_network(struct shim *s, pod_ready_fn *done, void *arg)
 		AUTO_FREE char *path = mem_printf("/proc/%d/ns/net", (int)pod->sandbox.vm.pid);
 		int fd = net_find(path, NULL); /* none: the machine has ended, of which others will tell */
 		if (fd >= 0)
-			(void)!pod_open_network(pod, fd, &e);
+			(void)!network_open(&pod->network, fd, &e);
 	}
 	if (e.code < 0 || !pod->network.is_open || pod->network.done)
 		done(arg, &e);

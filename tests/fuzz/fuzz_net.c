@@ -12,6 +12,7 @@
 #include "vmm/virtio/queue.c"
 #include "vmm/virtio/mmio.c"
 #include "vmm/virtio/slots.c"
+#include "vmm/virtio/vhost.c"
 #include "vmm/virtio/net.c"
 
 #include <sys/socket.h>
@@ -27,10 +28,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 static void fnet_init_one(unsigned limited)
 {
-	struct vnet_config c = { .mtu = 1500, .rx_rate = limited * 80000, .tx_rate = limited * 80000 };
+	struct vnet_config c = { .vhost_fd = -1, .mtu = 1500 };
 	struct vdev *d = NULL;
 	int pair[2];
 
+	c.rx_rate = c.tx_rate = limited * 80000;
 	ASSERT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
 	fnet_wire[limited] = pair[0];
 	c.fd = pair[1];

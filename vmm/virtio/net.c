@@ -1,7 +1,8 @@
 /* Threads and what they share.
  *
  *   loop thread   kick -> a turn at the end of the step; the tap's events -> frames in and out
- *   vCPU thread   reset -> epoch++, wait while the loop thread moves a frame, forget the buffers
+ *   vCPU thread   reset -> epoch++, wait while the loop thread moves a frame, forget the buffers;
+ *                 activate, reset -> vhost-net begins, ends
  *
  * The slot lock (vdev_lock) covers queues, epoch and the buffers held for receiving. It is not held while a
  * frame is moved: the host's whole network stack runs in writev(2). v->lock covers `moving` alone and nests
@@ -12,7 +13,9 @@
 #include "vmm/virtio/net.h"
 
 #include "amalgam/base/clock.h"
+#include "amalgam/base/log.h"
 #include "amalgam/base/mem.h"
+#include "vmm/virtio/vhost.h"
 
 /* Section 5.1.3, feature bits. */
 #define VNET_F_CSUM       (UINT64_C(1) << 0)
@@ -90,6 +93,9 @@ struct vnet {
 	struct vq_chain chain; /* the one being looked at */
 	uint8_t *spill; /* VNET_FRAME_MAX: the rest of a frame that is too long */
 
+	struct vhost vhost; /* is_running, under the slot lock: nothing above matters */
+	struct watch call;  /* what it has to say to the driver; also from us: it has ended */
+
 	pthread_mutex_t lock;
 	pthread_cond_t calm;
 	bool moving;
@@ -156,7 +162,7 @@ static void vnet_move_ends(struct vnet *v)
 /* What the tap is watched for follows from who waits for it. */
 static void vnet_watch(struct vnet *v)
 {
-	bool off = v->parked || !v->dev.active;
+	bool off = v->parked || !v->dev.active || v->vhost.is_running;
 
 	watch_want(&v->tap, off ? 0 : (v->rx_waits ? 0 : EPOLLIN) | (v->tx_blocked ? EPOLLOUT : 0));
 }
@@ -481,6 +487,47 @@ static void vnet_on_tap(struct watch *w, uint32_t events)
 	vnet_watch(v);
 }
 
+/* --- vhost-net ---------------------------------------------------------------------------------- */
+
+/* Slot lock held. The kernel hears the driver's kicks now; so do we until the loop thread sees one. */
+static int vnet_start_vhost(struct vnet *v)
+{
+	struct vdev *d = &v->dev;
+
+	if (v->vhost.fd < 0)
+		return 0;
+	return vhost_start(&v->vhost, d->q, VNET_QUEUES, d->features, vdev_kick_fd(d), v->fd);
+}
+
+/* Slot lock held. The loop thread is to listen to kicks again. */
+static void vnet_stop_vhost(struct vnet *v)
+{
+	uint64_t one = 1;
+
+	if (!v->vhost.is_running)
+		return;
+	vhost_stop(&v->vhost, v->dev.q, VNET_QUEUES);
+	if (write(v->vhost.call_fd, &one, sizeof one) < 0) {
+		/* EAGAIN: it is awake already */
+	}
+}
+
+static void vnet_on_call(struct watch *w, uint32_t events)
+{
+	struct vnet *v = container_of(w, struct vnet, call);
+	uint64_t count;
+
+	(void)events;
+	if (read(w->fd, &count, sizeof count) < 0)
+		return;
+	vdev_lock(&v->dev);
+	if (v->vhost.is_running)
+		vdev_interrupt(&v->dev);
+	else
+		vdev_hear_kicks(&v->dev, true);
+	vdev_unlock(&v->dev);
+}
+
 /* --- vdev_ops ----------------------------------------------------------------------------------- */
 
 static uint64_t vnet_features(struct vdev *d)
@@ -499,7 +546,9 @@ static void vnet_config_read(struct vdev *d, uint32_t offset, void *dst, uint32_
 
 static int vnet_activate(struct vdev *d)
 {
-	return (d->features & VNET_F_GUEST_ALL) == VNET_F_GUEST_ALL ? 0 : -ENOTSUP;
+	if ((d->features & VNET_F_GUEST_ALL) != VNET_F_GUEST_ALL)
+		return -ENOTSUP;
+	return vnet_start_vhost(vnet_of(d));
 }
 
 static int vnet_kick(struct vdev *d, unsigned q)
@@ -507,7 +556,9 @@ static int vnet_kick(struct vdev *d, unsigned q)
 	struct vnet *v = vnet_of(d);
 
 	(void)q;
-	if (!v->parked && !v->turn.active)
+	if (v->vhost.is_running)
+		vdev_hear_kicks(d, false);
+	else if (!v->parked && !v->turn.active)
 		timer_start(d->loop, &v->turn, 0, vnet_on_turn);
 	return 0;
 }
@@ -517,6 +568,7 @@ static void vnet_reset(struct vdev *d)
 	struct vnet *v = vnet_of(d);
 
 	v->epoch++;
+	vnet_stop_vhost(v);
 	pthread_mutex_lock(&v->lock);
 	while (v->moving)
 		pthread_cond_wait(&v->calm, &v->lock);
@@ -530,6 +582,7 @@ static int vnet_quiesce(struct vdev *d)
 
 	vdev_lock(d);
 	v->parked = true;
+	vnet_stop_vhost(v);
 	for (unsigned i = 0; i < v->held.n; i++)
 		vq_unpop(&d->q[VNET_RX]);
 	vnet_forget_held(v);
@@ -543,6 +596,10 @@ static void vnet_resume(struct vdev *d)
 	struct vnet *v = vnet_of(d);
 
 	v->parked = false;
+	vdev_lock(d);
+	if (d->active && vnet_start_vhost(v) < 0)
+		vdev_broken(d, "vhost-net does not start again");
+	vdev_unlock(d);
 	timer_start(d->loop, &v->turn, 0, vnet_on_turn);
 }
 
@@ -576,6 +633,8 @@ static void vnet_destroy(struct vdev *d)
 	struct vnet *v = vnet_of(d);
 
 	watch_stop(&v->tap);
+	watch_stop(&v->call);
+	vhost_fini(&v->vhost);
 	timer_stop(&v->turn);
 	timer_stop(&v->rx_later);
 	timer_stop(&v->tx_later);
@@ -604,6 +663,22 @@ static const struct vdev_ops vnet_ops = {
 
 /* --- making one --------------------------------------------------------------------------------- */
 
+/* Where it cannot be had we do without. */
+static int vnet_init_vhost(struct vnet *v, const struct vnet_config *c, struct err *e)
+{
+	bool limits = c->rx_rate || c->tx_rate;
+	int r;
+
+	if (limits && c->vhost_fd >= 0)
+		close(c->vhost_fd);
+	if (vhost_init(&v->vhost, limits ? -1 : c->vhost_fd, v->dev.mem, e) < 0)
+		log_warn("network card is slower than it could be", KV("reason", e->msg));
+	if (v->vhost.fd < 0)
+		return 0;
+	r = watch_start(v->dev.loop, &v->call, v->vhost.call_fd, EPOLLIN, vnet_on_call);
+	return r < 0 ? err_set(e, r, "network card: %s", strerror(-r)) : 0;
+}
+
 int vnet_new(const struct vnet_config *c, struct loop *loop, const struct gmem *mem, struct vdev **out,
 	     struct err *e)
 {
@@ -621,11 +696,12 @@ int vnet_new(const struct vnet_config *c, struct loop *loop, const struct gmem *
 	vnet_bucket_init(&v->tx_bucket, c->tx_rate);
 	pthread_mutex_init(&v->lock, NULL);
 	pthread_cond_init(&v->calm, NULL);
-	r = watch_start(loop, &v->tap, v->fd, 0, vnet_on_tap);
-	if (r < 0) {
+	if ((r = vnet_init_vhost(v, c, e)) == 0 &&
+	    (r = watch_start(loop, &v->tap, v->fd, 0, vnet_on_tap)) < 0)
+		err_set(e, r, "network card: %s", strerror(-r));
+	if (r < 0)
 		vnet_destroy(&v->dev);
-		return err_set(e, r, "network card: %s", strerror(-r));
-	}
-	*out = &v->dev;
-	return 0;
+	else
+		*out = &v->dev;
+	return r;
 }

@@ -93,7 +93,7 @@ net_killed() {
 	up c1 --with-ns network:/run/netns/pod -- sleep 1000
 	kill -KILL "$(shim_of c1)"
 	await eval '[ -z "$(shim_of c1)" ]'
-	await stopped c1
+	await eval '[ "$(state_of c1)" != RUNNING ]'
 	down c1
 	forget_fifos
 	await eval '! tc -n pod qdisc | grep -q ingress'

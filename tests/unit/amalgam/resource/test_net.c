@@ -319,6 +319,7 @@ TEST(net_refuses_the_hosts_network_and_that_of_another_machine)
 	CHECK_EQ(net_open(&other, fcntl(t.pod, F_DUPFD_CLOEXEC, 3), &t.e), 0);
 	CHECK_EQ(net_scan(&other, &t.e), -EBUSY);
 	CHECK_STR(t.e.msg, "another machine is connected to this network namespace");
+	net_repair(&other);
 	net_close(&other);
 	tnw_do(t.pod, "tc filter show dev eth0 ingress | grep -q tap0_spore");
 	tnw_end(&t);

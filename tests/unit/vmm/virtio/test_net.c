@@ -26,6 +26,7 @@ static void tnet_make(struct tnet *t, struct vnet_config c)
 	ASSERT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
 	t->wire = pair[0];
 	c.fd = pair[1];
+	c.vhost_fd = -1;
 	memcpy(c.mac, "\2\0\0\0\0\1", 6);
 	vqr_init(&t->r, VQR_RAM);
 	CHECK_EQ(vnet_new(&c, &t->r.loop, &t->r.mem, &d, NULL), 0);
