@@ -186,7 +186,7 @@ tap() { # SUITE
 # What touches KVM once more, on a complete one: the host's may be an emulation that skips some. What
 # touches mounts and cgroups, too: as root, and with cgroup version 2 alone, whatever the host has.
 unit_in_rig() {
-	tests/rig/run --steady -- $OUT/unit vstate vcpu vmm_ kvm cpuid selftest fuse_directory amalgam/resource
+	tests/rig/run --steady -- $OUT/unit vstate vcpu vmm_ kvm cpuid selftest vhost fuse_directory amalgam/resource
 }
 
 e2e() {

@@ -17,6 +17,7 @@
 #include "amalgam/base/proc.c" /* process identity, exit status                           */
 #include "amalgam/base/loop.c" /* epoll: descriptors and timers                           */
 #include "amalgam/base/nl.c"   /* netlink: build, ask, walk                               */
+#include "amalgam/base/rtnl.c" /* links, addresses, routes as structures                  */
 
 /* Bytes <-> structs. */
 #include "amalgam/wire/ttrpc_frame.c" /* ttRPC frames                                     */

@@ -20,6 +20,8 @@
 #include "amalgam/base/proc.c" /* process identity, exit status                           */
 #include "amalgam/base/loop.c" /* epoll: descriptors and timers                           */
 #include "amalgam/base/job.c"  /* programs run to their end                               */
+#include "amalgam/base/nl.c"   /* netlink: build, ask, walk                               */
+#include "amalgam/base/rtnl.c" /* links, addresses, routes as structures                  */
 
 /* Bytes <-> structs. */
 #include "amalgam/wire/json.c"        /* JSON reader                                      */
@@ -39,6 +41,8 @@
 #include "amalgam/resource/mounts.c" /* root filesystems, as containerd lists them          */
 #include "amalgam/resource/share.c"  /* a directory or file, as a detached mount            */
 #include "amalgam/resource/hostcg.c" /* the cgroup of a machine                             */
+#include "amalgam/resource/net.c"    /* the network of a pod                                */
+#include "amalgam/resource/dan.c"    /* one that a plugin has written down                  */
 
 /* The machine: knows no container. Runs jailed, behind vmm/ctl.h. */
 #include "vmm/gmem.c"             /* guest memory: the only door to it                    */
@@ -65,6 +69,8 @@
 #include "vmm/fuse/dir.c"         /* files: lists                                         */
 #include "vmm/fuse/xattr.c"       /* files: extended attributes                           */
 #include "vmm/virtio/fs.c"        /* files: the device                                    */
+#include "vmm/virtio/vhost.c"     /* network cards: served by the host's kernel            */
+#include "vmm/virtio/net.c"       /* network cards                                        */
 #include "vmm/virtio/vsock.c"     /* streams: packets and credit                          */
 #include "vmm/virtio/vsock_in.c"  /* streams: packets from the guest                       */
 #include "vmm/virtio/vsock_out.c" /* streams: packets to the guest                         */
@@ -93,6 +99,7 @@
 #include "amalgam/runtime/agent.c"     /* typed calls into the guest                      */
 #include "amalgam/runtime/template.c"  /* make, find, destroy templates                   */
 #include "amalgam/runtime/sandbox.c"   /* a machine with an agent in it                   */
+#include "amalgam/runtime/network.c"   /* a namespace's links in the guest                */
 #include "amalgam/runtime/binds.c"     /* a specification's bind mounts -> shares         */
 #include "amalgam/runtime/default_spec.c" /* a container nobody wrote a spec for       */
 #include "amalgam/runtime/container.c" /* a container with its streams                    */

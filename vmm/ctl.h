@@ -49,6 +49,8 @@ enum ctl_op {
 			   -EEXIST: the name is taken */
 	CTL_SHARE_REMOVE, /* and take it away; the guest gets errors for what it still holds of it.
 			     -ENOENT: no such name */
+	CTL_ATTACH_NET, /* a network card into an empty slot; fds[0] = a tap as virtio/net.h wants it,
+			   fds[1], if there, = /dev/vhost-net */
 	CTL_EVENT = 100, /* VMM -> supervisor */
 };
 
@@ -84,6 +86,13 @@ struct ctl_create {
 	char cmdline[LAYOUT_CMDLINE_MAX];
 };
 
+struct ctl_net {
+	uint8_t mac[6];
+	uint16_t mtu;      /* bytes; 0 = the guest's default */
+	uint64_t rx_rate;  /* bits per second towards the guest; 0 = no limit */
+	uint64_t tx_rate;  /* and from it */
+};
+
 struct ctl_request {
 	uint32_t op;    /* enum ctl_op */
 	uint32_t flags;
@@ -91,7 +100,10 @@ struct ctl_request {
 	uint32_t port;  /* CONNECT: guest port; HANG_UP: host port */
 	uint64_t value; /* BALLOON: MiB; CONNECT: caller's cookie, returned in the event */
 	char name[CTL_SHARE_NAME]; /* SHARE_ADD, SHARE_REMOVE */
-	struct ctl_create create;
+	union {
+		struct ctl_create create;
+		struct ctl_net net; /* ATTACH_NET */
+	};
 };
 
 struct ctl_reply {

@@ -16,6 +16,7 @@
 #include "vmm/virtio/blk.h"
 #include "vmm/virtio/fs.h"
 #include "vmm/virtio/mmio.h"
+#include "vmm/virtio/net.h"
 #include "vmm/virtio/vsock_mux.h"
 
 /* A supervisor that cannot be told is gone or will not read: either way nothing is left to serve. */
@@ -75,6 +76,20 @@ static int vmm_do_detach(struct vmm *m, const struct ctl_request *rq, uint64_t *
 	pthread_mutex_unlock(&sl->lock);
 	*value = is_bound;
 	return is_bound ? vblk_eject(sl->dev, e) : slots_detach(&m->slots, rq->slot, e);
+}
+
+static int vmm_do_attach_net(struct vmm *m, const struct ctl_request *rq, int *fds, size_t n, struct err *e)
+{
+	struct vnet_config cfg = { .fd = take_fd(&fds[0]), .vhost_fd = n > 1 ? take_fd(&fds[1]) : -1,
+				   .mtu = rq->net.mtu,
+				   .rx_rate = rq->net.rx_rate, .tx_rate = rq->net.tx_rate };
+	struct vdev *d;
+	int r;
+
+	memcpy(cfg.mac, rq->net.mac, sizeof cfg.mac);
+	if ((r = vnet_new(&cfg, &m->loop, &m->mem, &d, e)) < 0)
+		return r;
+	return slots_attach(&m->slots, rq->slot, d, e);
 }
 
 /* A stream's fate, on its way to the supervisor. */
@@ -159,6 +174,7 @@ static const struct vmm_op {
 	{ CTL_STOP, "stop", false, 0 },
 	{ CTL_SHARE_ADD, "add share", true, 1 },
 	{ CTL_SHARE_REMOVE, "remove share", true, 0 },
+	{ CTL_ATTACH_NET, "attach network card", true, 1 },
 };
 
 static int vmm_dispatch(struct vmm *m, const struct ctl_request *rq, int *fds, size_t n,
@@ -193,6 +209,8 @@ static int vmm_dispatch(struct vmm *m, const struct ctl_request *rq, int *fds, s
 		return vmm_do_share_add(m, rq, fds, e);
 	case CTL_SHARE_REMOVE:
 		return vfs_share_remove(m->share, rq->name, e);
+	case CTL_ATTACH_NET:
+		return vmm_do_attach_net(m, rq, fds, n, e);
 	default: /* CTL_STOP */
 		loop_stop(&m->loop);
 		return 0;

@@ -21,14 +21,17 @@
 #include "amalgam/cli/tty.h"
 #include "amalgam/config/config.h"
 #include "amalgam/runtime/default_spec.h"
+#include "amalgam/runtime/network.h"
 #include "amalgam/runtime/rundir.h"
 #include "amalgam/wire/oci_spec.h"
 
 #define RUN_COMMAND_MAX   60
 #define RUN_INHERITED_MAX 1024
+#define RUN_RESOLV_BYTES  65536
+#define RUN_DNS_MAX       64
 
 struct run_options {
-	const char *rootfs, *block, *bundle, *name, *config, *cwd, *user;
+	const char *rootfs, *block, *bundle, *name, *config, *cwd, *user, *net;
 	bool terminal, detach, no_template, read_only, json_times, help;
 	uint64_t memory, cpus;
 	struct opt_list env;
@@ -54,6 +57,9 @@ struct run {
 	struct tty tty;
 	struct container_stdio io;
 	struct run_rootfs rootfs;
+	struct network network;
+	char *resolv, *dns[RUN_DNS_MAX]; /* a resolv.conf, and its lines; heap */
+	size_t ndns;
 	Grpc__Spec *spec;
 	uint64_t start_ns;
 };
@@ -219,6 +225,7 @@ static void run_default_spec(struct run *r)
 	char *env[CLI_ENV_MAX];
 	struct default_spec d = { .args = r->opt.args, .env = env, .cwd = r->opt.cwd,
 					.hostname = r->state.id, .terminal = r->opt.terminal,
+					.resolv_conf = r->ndns,
 					.read_only = r->rootfs.root.read_only };
 
 	cli_env(&r->opt.env, r->opt.terminal, env);
@@ -251,6 +258,38 @@ static int run_check_options(struct run *r, struct err *e)
 	return o->name ? rundir_check_id(o->name, e) : 0;
 }
 
+/* The namespace's own resolv.conf (ip-netns(8)), or the host's. Without any the guest has none. */
+static void run_read_dns(struct run *r)
+{
+	AUTO_FREE char *own = mem_printf("/etc/netns/%s/resolv.conf", r->opt.net);
+	AUTO_BUF struct buf b = { 0 };
+	char *save;
+
+	if ((strchr(r->opt.net, '/') || path_read(own, RUN_RESOLV_BYTES, &b, NULL) < 0) &&
+	    path_read("/etc/resolv.conf", RUN_RESOLV_BYTES, &b, NULL) < 0)
+		return;
+	r->resolv = buf_take_cstr(&b);
+	for (char *line = strtok_r(r->resolv, "\n", &save); line && r->ndns < RUN_DNS_MAX;
+	     line = strtok_r(NULL, "\n", &save))
+		r->dns[r->ndns++] = line;
+}
+
+static int run_open_network(struct run *r, struct err *e)
+{
+	int fd;
+
+	if (!r->opt.net || !strcmp(r->opt.net, "none"))
+		return 0;
+	r->network.rx_rate = (uint64_t)r->cfg.rx_rate_limiter_max_rate;
+	r->network.tx_rate = (uint64_t)r->cfg.tx_rate_limiter_max_rate;
+	r->network.no_vhost = r->cfg.disable_vhost_net;
+	fd = net_find(r->opt.net, e);
+	if (fd < 0 || network_open(&r->network, fd, e) < 0)
+		return err_wrap(e, "--net");
+	run_read_dns(r);
+	return 0;
+}
+
 static int run_prepare(struct run *r, struct err *e)
 {
 	int err;
@@ -266,6 +305,8 @@ static int run_prepare(struct run *r, struct err *e)
 	else
 		err = run_open_root(r, e);
 	if (err < 0)
+		return err;
+	if ((err = run_open_network(r, e)) < 0)
 		return err;
 	if (!r->spec)
 		run_default_spec(r);
@@ -361,6 +402,8 @@ static int run_start(struct run *r, struct err *e)
 		.ndisks = r->rootfs.block_fd >= 0,
 		.shares = r->rootfs.shares.share,
 		.nshares = r->rootfs.shares.n,
+		.dns = r->dns,
+		.ndns = r->ndns,
 	};
 	int err;
 
@@ -369,7 +412,8 @@ static int run_start(struct run *r, struct err *e)
 	if (r->opt.cpus)
 		spec.shape.vcpus = (unsigned)r->opt.cpus;
 	spec.shape.max_vcpus = MAX(spec.shape.max_vcpus, spec.shape.vcpus);
-	if ((err = sandbox_start(&r->sandbox, &r->loop, &spec, &ev, e)) < 0)
+	if ((err = sandbox_start(&r->sandbox, &r->loop, &spec, &ev, e)) < 0 ||
+	    (r->network.is_open && (err = network_sync_wait(&r->network, &r->sandbox, e)) < 0))
 		return err;
 	r->container.done = run_done;
 	r->container.arg = r;
@@ -429,6 +473,7 @@ static void run_stop(struct run *r, bool keep)
 	if (r->container.exited && !r->sandbox.gone)
 		agent_remove_container(&r->sandbox.agent, r->state.id, &ignored);
 	sandbox_stop(&r->sandbox);
+	network_close(&r->network);
 	tty_restore(&r->tty);
 	r->state.exit_code = r->container.code;
 	if (keep && run_save(r, RUNDIR_STOPPED, &ignored) == 0)
@@ -493,11 +538,17 @@ static int run_attached(struct run *r)
 	return run_supervise(r, -1);
 }
 
+static bool run_network_holds(const struct run *r, int fd)
+{
+	return r->network.is_open && (fd == r->network.net.ns_fd || fd == r->network.net.nl.fd);
+}
+
 /* The caller's directory and descriptors are not to be held for as long as the container lives. */
 static void run_let_go(const struct run *r, int started_fd)
 {
 	for (int fd = 3; fd < RUN_INHERITED_MAX; fd++)
-		if (fd != r->kvm_fd && fd != started_fd && !run_rootfs_holds(&r->rootfs, fd))
+		if (fd != r->kvm_fd && fd != started_fd && !run_rootfs_holds(&r->rootfs, fd) &&
+		    !run_network_holds(r, fd))
 			close(fd);
 	if (chdir("/") < 0)
 		log_warn("cannot leave the directory", KV("reason", strerror(errno)));
@@ -549,6 +600,7 @@ int cli_run(int argc, char **argv)
 		{ 'e', "env", OPT_LIST, &o->env, "K=V", "environment variable; may be repeated", 0, 0 },
 		{ 'w', "cwd", OPT_STRING, &o->cwd, "DIR", "working directory; default /", 0, 0 },
 		{ 'u', "user", OPT_STRING, &o->user, "USER", "user[:group], by name or number", 0, 0 },
+		{ 0, "net", OPT_STRING, &o->net, "NETNS", "network namespace; default none", 0, 0 },
 		{ 0, "read-only", OPT_FLAG, &o->read_only, NULL, "do not write to the root filesystem", 0, 0 },
 		{ 0, "no-template", OPT_FLAG, &o->no_template, NULL, "boot; never clone a template", 0, 0 },
 		{ 0, "config", OPT_STRING, &o->config, "FILE", "configuration file", 0, 0 },

@@ -11,9 +11,10 @@
 
 #define CONFIG_FILE "/etc/spore/configuration.toml"
 #define CONFIG_DIR  "/etc/spore/config.d"
+#define CONFIG_DAN  "/run/kata-containers/dans" /* where CNI plugins write them */
 #define CONFIG_MAX_DROPINS 256
 
-enum config_type { CONFIG_INT, CONFIG_BOOL, CONFIG_STRING, CONFIG_LIST };
+enum config_type { CONFIG_INT, CONFIG_BOOL, CONFIG_STRING, CONFIG_LIST, CONFIG_MODEL };
 
 /* Every key there is. configs/configuration.toml shows them with their defaults. */
 static const struct config_key {
@@ -29,6 +30,14 @@ static const struct config_key {
 	  LAYOUT_MAX_VCPUS },
 	{ "hypervisor.spore.kernel_params", CONFIG_STRING, CONFIG_AT(kernel_params), 0, 0 },
 	{ "hypervisor.spore.enable_annotations", CONFIG_LIST, CONFIG_AT(enable_annotations), 0, 0 },
+	{ "hypervisor.spore.disable_vhost_net", CONFIG_BOOL, CONFIG_AT(disable_vhost_net), 0, 0 },
+	{ "hypervisor.spore.rx_rate_limiter_max_rate", CONFIG_INT, CONFIG_AT(rx_rate_limiter_max_rate), 0,
+	  INT64_MAX },
+	{ "hypervisor.spore.tx_rate_limiter_max_rate", CONFIG_INT, CONFIG_AT(tx_rate_limiter_max_rate), 0,
+	  INT64_MAX },
+	{ "runtime.dan_conf", CONFIG_STRING, CONFIG_AT(dan_conf), 0, 0 },
+	{ "runtime.disable_new_netns", CONFIG_BOOL, CONFIG_AT(disable_new_netns), 0, 0 },
+	{ "runtime.internetworking_model", CONFIG_MODEL, CONFIG_AT(internetworking_model), 0, 0 },
 	{ "factory.enable_template", CONFIG_BOOL, CONFIG_AT(enable_template), 0, 0 },
 #undef CONFIG_AT
 };
@@ -69,6 +78,14 @@ static int config_set(struct config *c, const struct config_key *k, const struct
 	int r;
 
 	switch (k->type) {
+	case CONFIG_MODEL:
+		if ((r = toml_str(v, &s, e)) < 0)
+			return r;
+		if (strcmp(s, "tcfilter") && strcmp(s, "none"))
+			return err_set(e, -EINVAL, "must be \"tcfilter\" or \"none\"");
+		free(*(char **)field);
+		*(char **)field = mem_strdup(s);
+		return 0;
 	case CONFIG_INT:
 		return toml_int(v, k->min, k->max, field, e);
 	case CONFIG_BOOL:
@@ -137,7 +154,9 @@ static int config_read_dropins(struct config *c, struct err *e)
 static void config_defaults(struct config *c)
 {
 	*c = (struct config){ .default_memory = 128, .default_vcpus = 1, .enable_template = true,
-			      .kernel_params = mem_strdup(""), .enable_annotations = mem_strdup("") };
+			      .kernel_params = mem_strdup(""), .enable_annotations = mem_strdup(""),
+			      .internetworking_model = mem_strdup("tcfilter"),
+			      .dan_conf = mem_strdup(CONFIG_DAN) };
 }
 
 int config_parse(struct config *c, const void *text, size_t n, struct err *e)
@@ -236,8 +255,9 @@ int config_annotate(struct config *c, const char *name, const char *value, struc
 
 void config_fini(struct config *c)
 {
-	free(c->enable_annotations);
-	c->enable_annotations = NULL;
-	free(c->kernel_params);
-	c->kernel_params = NULL;
+	char **const heap[] = { &c->enable_annotations, &c->kernel_params, &c->internetworking_model,
+				&c->dan_conf };
+
+	for (unsigned i = 0; i < ARRAY_LEN(heap); i++)
+		free(take_ptr(heap[i]));
 }

@@ -12,6 +12,12 @@ struct config {
 	char *kernel_params;       /* heap */
 	char *enable_annotations;  /* expressions, one a line, each with a newline; heap */
 	bool enable_template;      /* use one when there is one */
+	bool disable_new_netns;    /* containers have no network, whatever their specification says */
+	char *internetworking_model; /* "tcfilter", "none"; heap */
+	char *dan_conf;            /* directory of networks that are written down (resource/dan.h); heap */
+	bool disable_vhost_net;    /* frames are moved by the machine process though the host's kernel could */
+	int64_t rx_rate_limiter_max_rate; /* bits per second towards a guest, for each link; 0 = no limit */
+	int64_t tx_rate_limiter_max_rate; /* and from it */
 };
 
 /* file NULL: the default places, each of which may be missing; a named file must exist.

@@ -72,6 +72,10 @@ INTERNAL MUST_USE int hv_attach_blk(struct hv_vm *vm, unsigned slot, int fd, boo
 /* Take it out again; the process has it closed when this returns. *is_empty: the guest had no driver bound to
  * the slot, which can get another disk. */
 INTERNAL MUST_USE int hv_detach(struct hv_vm *vm, unsigned slot, bool *is_empty, struct err *e);
+/* A network card in an empty slot over an open tap, which the machine must have for itself
+ * (vmm/virtio/net.h says what it must be like); vhost_fd -1: without vhost-net. */
+INTERNAL MUST_USE int hv_attach_net(struct hv_vm *vm, unsigned slot, int tap_fd, int vhost_fd,
+				    const struct ctl_net *net, struct err *e);
 /* Stream between host descriptors (-1 = none; may be equal) and a guest port. Returns the host port
  * in *host_port; cookie comes back in cb.stream, which hears of the first byte if tell_first. */
 INTERNAL MUST_USE int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd,

@@ -305,6 +305,15 @@ int hv_detach(struct hv_vm *vm, unsigned slot, bool *is_empty, struct err *e)
 	return r;
 }
 
+int hv_attach_net(struct hv_vm *vm, unsigned slot, int tap_fd, int vhost_fd, const struct ctl_net *net,
+		  struct err *e)
+{
+	struct ctl_request rq = { .op = CTL_ATTACH_NET, .slot = slot, .net = *net };
+	int fds[] = { tap_fd, vhost_fd };
+
+	return hv_request(vm, &rq, fds, vhost_fd < 0 ? 1 : 2, NULL, e);
+}
+
 int hv_connect(struct hv_vm *vm, uint32_t guest_port, int in_fd, int out_fd, bool tell_first,
 	       uint64_t cookie, uint32_t *host_port, struct err *e)
 {

@@ -29,6 +29,8 @@ static const struct {
 	{ "/sys/fs/cgroup", "cgroup", "cgroup", { "nosuid", "noexec", "nodev", "relatime", "ro" } },
 	{ "/dev/mqueue", "mqueue", "mqueue", { "nosuid", "noexec", "nodev" } },
 	{ "/dev/shm", "tmpfs", "shm", { "nosuid", "noexec", "nodev", "mode=1777", "size=65536k" } },
+	/* the last one: only for who has a network */
+	{ "/etc/resolv.conf", "bind", "/etc/resolv.conf", { "bind", "nosuid", "noexec", "nodev", "nofail" } },
 };
 
 /* A heap copy of n strings, as protobuf-c keeps repeated ones. */
@@ -112,7 +114,7 @@ Grpc__Spec *default_spec_make(const struct default_spec *d)
 	s->root = DEFAULT_SPEC_NEW(Grpc__Root, GRPC__ROOT__INIT);
 	s->root->path = mem_strdup("rootfs");
 	s->root->readonly = d->read_only;
-	s->n_mounts = ARRAY_LEN(default_spec_mounts);
+	s->n_mounts = ARRAY_LEN(default_spec_mounts) - !d->resolv_conf;
 	s->mounts = mem_calloc(s->n_mounts, sizeof *s->mounts);
 	for (unsigned i = 0; i < s->n_mounts; i++)
 		s->mounts[i] = default_spec_mount(i);

@@ -10,6 +10,7 @@ struct default_spec {
 	char *const *env;  /* the same */
 	const char *cwd, *hostname;
 	bool terminal, read_only;
+	bool resolv_conf; /* has the guest's /etc/resolv.conf (sandbox_spec.dns), if there is a place for it */
 };
 
 /* On the heap, as if unpacked from the wire: free with grpc__spec__free_unpacked(). container_run()

@@ -186,6 +186,24 @@ static int sandbox_attach_disks(struct sandbox *s, const struct sandbox_spec *sp
 	return 0;
 }
 
+/* From the other end than disks, which come and go. */
+int sandbox_net_add(struct sandbox *s, int tap_fd, int vhost_fd, const struct ctl_net *net, uint32_t *slot,
+		    struct err *e)
+{
+	uint32_t i = LAYOUT_SLOTS - 1;
+	int r;
+
+	while (i >= CTL_SLOT_FREE && s->slots_used & 1u << i)
+		i--;
+	if (i < CTL_SLOT_FREE)
+		return err_set(e, -ENOSPC, "the machine has no room for another network card");
+	if ((r = hv_attach_net(&s->vm, i, tap_fd, vhost_fd, net, e)) < 0)
+		return r;
+	s->slots_used |= 1u << i;
+	*slot = i;
+	return 0;
+}
+
 int sandbox_share_add(struct sandbox *s, const struct sandbox_share *share, struct err *e)
 {
 	int r = hv_share_add(&s->vm, share->name, share->fd, share->flags, e);
@@ -285,6 +303,8 @@ static int sandbox_ask_create(struct sandbox *s, struct err *e)
 	rq.sandbox_id = (char *)(uintptr_t)spec->id;
 	rq.hostname = (char *)(uintptr_t)(spec->hostname ? spec->hostname : spec->id);
 	rq.spore = &own;
+	rq.dns = (char **)(uintptr_t)spec->dns;
+	rq.n_dns = spec->ndns;
 	agent_ask(&s->agent, "CreateSandbox", &rq, &grpc__empty__descriptor, AGENT_LIMIT_NS,
 		  sandbox_on_created, s);
 	return 0;

@@ -41,6 +41,8 @@ struct sandbox_spec {
 	unsigned ndisks; /* at most SANDBOX_MAX_DISKS */
 	const struct sandbox_share *shares; /* there before the agent is asked for anything */
 	unsigned nshares;
+	char *const *dns; /* lines of the guest's resolv.conf; borrowed */
+	size_t ndns;
 	/* Of the machine process, borrowed until sandbox_start() returns; NULL = none. serves_files is
 	 * understood when there are shares, and must be set if there will be. */
 	const struct vmm_options *process;
@@ -108,6 +110,9 @@ INTERNAL MUST_USE int sandbox_disk_add(struct sandbox *s, const struct sandbox_d
  * that was bound for it. A slot whose driver stays (a drive's, one that the guest could not let go of) is not
  * used again. */
 INTERNAL MUST_USE int sandbox_disk_remove(struct sandbox *s, uint32_t slot, struct err *e);
+/* A network card over a tap (hv_attach_net()); *slot is where it went, for UpdateInterface. */
+INTERNAL MUST_USE int sandbox_net_add(struct sandbox *s, int tap_fd, int vhost_fd, const struct ctl_net *net,
+				      uint32_t *slot, struct err *e);
 /* One more share, or one less. Remove it after the containers that use it: RemoveContainer has unmounted
  * it when it answers. */
 INTERNAL MUST_USE int sandbox_share_add(struct sandbox *s, const struct sandbox_share *share,

@@ -9,6 +9,7 @@
 #include "amalgam/base/path.h"
 #include "amalgam/base/proc.h"
 #include "amalgam/base/str.h"
+#include "amalgam/wire/oci_spec.h"
 
 #define POD_NAME_HASH 16 /* bytes of a hash that stands for a long name */
 #define POD_OVERHEAD_MIB 64 /* of a machine besides its guest's memory, generously */
@@ -50,18 +51,90 @@ static const Grpc__LinuxNamespace *pod_namespace(const Grpc__Spec *spec, const c
 	return NULL;
 }
 
-/* Where the network of the pod is: a namespace somebody made, a new one, or the host's own. */
-static int pod_network(const Grpc__Spec *spec, struct vmm_options *o, int *fd, struct err *e)
+static void pod_set_up_network(struct shim_pod *pod)
+{
+	pod->network.rx_rate = (uint64_t)pod->config.rx_rate_limiter_max_rate;
+	pod->network.tx_rate = (uint64_t)pod->config.tx_rate_limiter_max_rate;
+	pod->network.no_vhost = pod->config.disable_vhost_net;
+}
+
+/* 1: the network is written down; 0: it is not; else -errno. */
+static int pod_open_dan(struct shim *s, struct err *e)
+{
+	struct shim_pod *pod = &s->pod;
+	AUTO_FREE char *file = mem_printf("%s/%s.json", pod->config.dan_conf, s->id);
+
+	if (!*pod->config.dan_conf || access(file, F_OK) < 0)
+		return 0;
+	return network_open_dan(&pod->network, file, e) < 0 ? e->code : 1;
+}
+
+/* Where the network of the pod is: a namespace somebody made, or a new one, into which links may be put
+ * later. A machine has a kernel of its own, so the host's network cannot be in it. */
+static int pod_network(struct shim *s, const Grpc__Spec *spec, int *fd, struct err *e)
 {
 	const Grpc__LinuxNamespace *ns = pod_namespace(spec, "network");
+	struct shim_pod *pod = &s->pod;
+	bool none = !strcmp(pod->config.internetworking_model, "none");
+	int dan;
 
 	*fd = -1;
-	o->new_netns = ns && !*ns->path;
-	if (!ns || !*ns->path)
+	if (pod->config.disable_new_netns)
 		return 0;
-	*fd = open(ns->path, O_RDONLY | O_CLOEXEC);
-	o->netns_fd = *fd;
-	return *fd < 0 ? err_set(e, -errno, "network namespace %s: %m", ns->path) : 0;
+	pod_set_up_network(pod);
+	if ((dan = pod_open_dan(s, e)) < 0)
+		return dan;
+	none |= dan;
+	if (!ns)
+		return err_set(e, -ENOTSUP, "no network namespace in the specification: the host's own "
+			       "network cannot be a machine's");
+	pod->process.new_netns = !*ns->path;
+	pod->own_netns = !*ns->path && !none;
+	if (!*ns->path)
+		return 0;
+	*fd = net_find(ns->path, e);
+	pod->process.netns_fd = *fd;
+	if (*fd < 0 || none)
+		return MIN(*fd, 0);
+	return network_open(&pod->network, fcntl(*fd, F_DUPFD_CLOEXEC, 0), e);
+}
+
+void pod_sync_network(struct shim *s, pod_ready_fn *done, void *arg)
+{
+	struct shim_pod *pod = &s->pod;
+	struct err e = { 0 };
+
+	if (pod->own_netns && !pod->network.is_open) {
+		AUTO_FREE char *path = mem_printf("/proc/%d/ns/net", (int)pod->sandbox.vm.pid);
+		int fd = net_find(path, NULL); /* none: the machine has ended, of which others will tell */
+		if (fd >= 0)
+			(void)!network_open(&pod->network, fd, &e);
+	}
+	if (e.code < 0 || !pod->network.is_open || pod->network.done)
+		done(arg, &e);
+	else
+		network_sync(&pod->network, &pod->sandbox, done, arg);
+}
+
+void pod_repair_network(const char *bundle)
+{
+	AUTO_FREE char *path = mem_printf("%s/config.json", bundle);
+	AUTO_BUF struct buf b = { 0 };
+	const Grpc__LinuxNamespace *ns;
+	Grpc__Spec *spec = NULL;
+	struct net net;
+	int fd;
+
+	if (path_read(path, OCI_SPEC_MAX_BYTES, &b, NULL) == 0)
+		spec = oci_spec_parse(b.data, b.len, NULL);
+	ns = spec ? pod_namespace(spec, "network") : NULL;
+	fd = ns && *ns->path ? net_find(ns->path, NULL) : -1;
+	if (fd >= 0 && net_open(&net, fd, NULL) == 0) {
+		net_repair(&net);
+		net_close(&net);
+	}
+	if (spec)
+		grpc__spec__free_unpacked(spec, NULL);
 }
 
 static int pod_load_config(struct shim_pod *pod, const struct shim_options *opt, struct err *e)
@@ -329,7 +402,7 @@ void pod_note(struct shim *s)
 		log_warn("state not saved", KV("id", s->id), KV("reason", e.msg));
 }
 
-static void pod_ready(void *arg, const struct err *why)
+static void pod_up(void *arg, const struct err *why)
 {
 	struct shim *s = arg;
 	struct shim_pod *pod = &s->pod;
@@ -343,6 +416,16 @@ static void pod_ready(void *arg, const struct err *why)
 		pod_ask_oom(s);
 	}
 	pod->ready(pod->arg, &e);
+}
+
+static void pod_ready(void *arg, const struct err *why)
+{
+	struct shim *s = arg;
+
+	if (why->code == 0 && s->pod.network.is_open)
+		pod_sync_network(s, pod_up, s);
+	else
+		pod_up(s, why);
 }
 
 /* Who names none has the host's, as in a container of the host. */
@@ -384,7 +467,7 @@ static int pod_begin(struct shim *s, const struct shim_container *c, struct err 
 	AUTO_CLOSE int netns = -1;
 	int r;
 
-	if ((r = pod_network(c->spec, &pod->process, &netns, e)) < 0 ||
+	if ((r = pod_network(s, c->spec, &netns, e)) < 0 ||
 	    (r = pod_cgroup_make(s, c->spec, e)) < 0)
 		return r;
 	r = sandbox_begin(&pod->sandbox, &s->loop, &pod->spec, &ev, pod_ready, s, e);
@@ -429,7 +512,9 @@ void pod_stop(struct shim *s)
 	if (pod->status == POD_NONE)
 		return;
 	pod->status = POD_DOWN;
+	pod->network.done = NULL;
 	sandbox_stop(&pod->sandbox);
+	network_close(&pod->network);
 	pod_each_proc(s, pod_proc_gone);
 	pod_cgroup_remove(s);
 	pod_close(&pod->kvm_fd);

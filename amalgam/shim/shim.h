@@ -22,6 +22,7 @@
 #include "amalgam/resource/hooks.h"
 #include "amalgam/resource/hostcg.h"
 #include "amalgam/runtime/binds.h"
+#include "amalgam/runtime/network.h"
 #include "amalgam/runtime/process.h"
 #include "amalgam/runtime/rundir.h"
 #include "amalgam/shim/address.h"
@@ -145,6 +146,8 @@ struct shim_pod {
 	char *hostname;
 	struct hostcg cgroup;
 	int procs[HOSTCG_MAX_TREES];
+	bool own_netns;         /* the machine's process is in a network namespace made for it */
+	struct network network; /* open: what of that namespace is in the guest */
 	pod_ready_fn *ready;
 	void *arg;
 	uint64_t cookies; /* last one given to a stream */
@@ -161,6 +164,12 @@ INTERNAL MUST_USE int pod_start(struct shim *s, struct shim_container *c,
 INTERNAL void pod_stop(struct shim *s);
 /* A container came, went or is in another state: tell who reads the sandbox's state file. */
 INTERNAL void pod_note(struct shim *s);
+/* Give the guest the links that have come into its network namespace since. done() is called once, perhaps
+ * before this returns. */
+INTERNAL void pod_sync_network(struct shim *s, pod_ready_fn *done, void *arg);
+/* After a shim that was killed: what it did to the network namespace that the specification in this bundle
+ * names is taken back. */
+INTERNAL void pod_repair_network(const char *bundle);
 /* Hold the machine to the limits of a container on the host, as far as it can be. */
 INTERNAL void pod_limit(struct shim *s, const Grpc__LinuxResources *r);
 /* Where its cgroup is noted, for hostcg_load(); heap. */

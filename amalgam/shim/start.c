@@ -211,7 +211,7 @@ static void shim_kill_daemon(const struct shim_flags *f, const char *socket)
 }
 
 /* The pod and all it holds, dead or alive. Afterwards its name is free. The pid that its task had, or 0. */
-static pid_t shim_delete_pod(const struct shim_flags *f, const char *socket)
+static pid_t shim_delete_pod(const struct shim_flags *f, const char *socket, const char *bundle)
 {
 	AUTO_FREE char *name = pod_dir_name(f->ns, f->id);
 	AUTO_FREE char *dir = rundir_path(name);
@@ -235,6 +235,7 @@ static pid_t shim_delete_pod(const struct shim_flags *f, const char *socket)
 	shim_kill(st.supervisor, st.supervisor_start);
 	shim_kill(st.vmm, st.vmm_start);
 	shim_remove_cgroup(dir);
+	pod_repair_network(bundle);
 	rundir_release(dir);
 	rundir_state_fini(&st);
 	return st.vmm;
@@ -299,7 +300,7 @@ static int shim_delete(const struct shim_flags *f)
 	if (strcmp(group, f->id))
 		shim_delete_member(f, socket);
 	else
-		r.pid = (uint32_t)shim_delete_pod(f, socket);
+		r.pid = (uint32_t)shim_delete_pod(f, socket, bundle);
 	if (res_unmount_all(rootfs, &e) < 0)
 		fprintf(stderr, "spore: %s\n", e.msg);
 	r.exit_status = SHIM_KILLED;

@@ -289,15 +289,35 @@ static struct task_start *task_start_new(struct shim_proc *p, struct ttrpc_call 
 	return op;
 }
 
-static void task_start_init(struct shim_proc *p, struct ttrpc_call *call)
+static void task_on_networked(void *arg, const struct err *why)
 {
 	Grpc__StartContainerRequest ask = GRPC__START_CONTAINER_REQUEST__INIT;
+	struct task_start *op = arg;
+
+	if (!op->p || why->code < 0) {
+		if (op->p)
+			op->p->starting = NULL;
+		ttrpc_fail(op->call, TTRPC_UNKNOWN, "%s", op->p ? why->msg : "process: not found");
+		free(op);
+		return;
+	}
+	ask.container_id = op->p->ctr->id;
+	agent_ask(task_agent(op->p->ctr->shim), "StartContainer", &ask, &grpc__empty__descriptor,
+		  AGENT_LIMIT_NS, task_on_started, op);
+}
+
+/* What came into the pod's network since Create (ctr --cni, hooks, Docker) is there from the first moment. */
+static void task_start_init(struct shim_proc *p, struct ttrpc_call *call)
+{
 	struct task_start *op = task_start_new(p, call);
+	struct shim *s = p->ctr->shim;
+	struct err none = { 0 };
 
 	op->asked = true;
-	ask.container_id = p->ctr->id;
-	agent_ask(task_agent(p->ctr->shim), "StartContainer", &ask, &grpc__empty__descriptor,
-		  AGENT_LIMIT_NS, task_on_started, op);
+	if (!strcmp(p->ctr->id, s->id))
+		pod_sync_network(s, task_on_networked, op);
+	else
+		task_on_networked(op, &none);
 }
 
 static void task_exec_ready(void *arg, const struct err *why)

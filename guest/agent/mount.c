@@ -20,6 +20,7 @@ enum ga_mount_kind {
 	GA_MOUNT_RBIND,
 	GA_MOUNT_REMOUNT,
 	GA_MOUNT_COPYUP,
+	GA_MOUNT_NOFAIL,
 	GA_MOUNT_IDMAP,
 	GA_MOUNT_RIDMAP,
 	GA_MOUNT_NOTHING, /* accepted, without effect on Linux >= 5.12 */
@@ -50,6 +51,7 @@ static const struct ga_mount_option {
 	{ "nodev", GA_MOUNT_SET, false, MOUNT_ATTR_NODEV },
 	{ "nodiratime", GA_MOUNT_SET, false, MOUNT_ATTR_NODIRATIME },
 	{ "noexec", GA_MOUNT_SET, false, MOUNT_ATTR_NOEXEC },
+	{ "nofail", GA_MOUNT_NOFAIL, false, 0 },
 	{ "noiversion", GA_MOUNT_NOTHING, false, 0 },
 	{ "nolazytime", GA_MOUNT_SB, false, 0 },
 	{ "nomand", GA_MOUNT_NOTHING, false, 0 },
@@ -147,6 +149,9 @@ static int ga_mount_apply(struct ga_mount_opts *o, const struct ga_mount_option 
 		break;
 	case GA_MOUNT_COPYUP:
 		o->copy_up = true;
+		break;
+	case GA_MOUNT_NOFAIL:
+		o->no_fail = true;
 		break;
 	case GA_MOUNT_IDMAP:
 		o->idmap = true;

@@ -20,6 +20,7 @@ struct ga_mount_opts {
 	bool remount;
 	bool idmap, idmap_rec;
 	bool copy_up;    /* tmpcopyup: start a tmpfs with what it hides */
+	bool no_fail;    /* nofail: none where there is no place and none can be made */
 	struct buf data; /* options of the filesystem: NUL-terminated strings one after the other */
 };
 

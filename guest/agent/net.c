@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 
 #include "amalgam/base/mem.h"
-#include "amalgam/base/nl.h"
+#include "amalgam/base/rtnl.h"
 #include "amalgam/base/str.h"
 #include "guest/agent/agent.h"
 #include "guest/agent/slot.h"
@@ -16,57 +16,6 @@
 #define GA_NET_MAX_LINKS  256
 #define GA_NET_MAX_ROUTES 4096
 #define GA_NET_TEMP_NAME  "spore-tmp"
-
-/* ---- Text */
-
-int ga_net_parse_addr(const char *text, struct ga_net_addr *out)
-{
-	char addr[INET6_ADDRSTRLEN];
-	size_t n = strcspn(text, "/");
-	uint64_t prefix;
-
-	*out = (struct ga_net_addr){ .family = AF_INET, .len = 4 };
-	if (n >= sizeof addr)
-		return -EINVAL;
-	memcpy(addr, text, n);
-	addr[n] = '\0';
-	if (strchr(addr, ':')) {
-		out->family = AF_INET6;
-		out->len = 16;
-	}
-	if (inet_pton(out->family, addr, out->bytes) != 1)
-		return -EINVAL;
-	prefix = out->len * 8u;
-	if (text[n] == '/' && str_u64(text + n + 1, 0, prefix, &prefix) < 0)
-		return -EINVAL;
-	out->prefix = (uint8_t)prefix;
-	return 0;
-}
-
-int ga_net_parse_mac(const char *text, uint8_t mac[6])
-{
-	unsigned v[6];
-	int end = 0;
-
-	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5],
-		   &end) != 6 ||
-	    text[end])
-		return -EINVAL;
-	for (unsigned i = 0; i < 6; i++)
-		mac[i] = (uint8_t)v[i];
-	return 0;
-}
-
-/* A heap string, with "/prefix" unless prefix is negative. */
-static char *ga_net_addr_text(uint8_t family, const struct nl_attr *a, int prefix)
-{
-	char text[INET6_ADDRSTRLEN] = "";
-
-	if (a->len != (family == AF_INET ? 4 : 16) ||
-	    !inet_ntop(family, a->data, text, sizeof text))
-		return mem_strdup("");
-	return prefix < 0 ? mem_strdup(text) : mem_printf("%s/%d", text, prefix);
-}
 
 static char *ga_net_link_name(uint32_t index)
 {
@@ -97,29 +46,23 @@ struct ga_net_find {
 	uint32_t index;
 };
 
-static int ga_net_match_mac(void *arg, const struct nl_message *m)
+static int ga_net_match_mac(void *arg, const struct rtnl_link *l)
 {
 	struct ga_net_find *f = arg;
-	const struct ifinfomsg *i = m->head;
-	struct nl_attr a;
 
-	if (m->type == RTM_NEWLINK && !f->index && nl_attr_find(m->attrs, IFLA_ADDRESS, &a) &&
-	    a.len == 6 && !memcmp(a.data, f->mac, 6))
-		f->index = (uint32_t)i->ifi_index;
+	if (!f->index && l->has_mac && !memcmp(l->mac, f->mac, 6))
+		f->index = (uint32_t)l->index;
 	return 0;
 }
 
 /* Index of the link with this hardware address, 0 if there is none. */
 static int ga_net_find_mac(struct nl *nl, const char *text, struct err *e)
 {
-	struct ifinfomsg head = { 0 };
 	struct ga_net_find f = { .index = 0 };
-	AUTO_BUF struct buf b = { 0 };
 
-	if (ga_net_parse_mac(text, f.mac) < 0)
+	if (rtnl_mac_parse(text, f.mac) < 0)
 		return err_set(e, -EINVAL, "hardware address \"%.64s\"", text);
-	nl_begin(&b, RTM_GETLINK, 0, &head, sizeof head);
-	if (nl_dump(nl, &b, sizeof head, ga_net_match_mac, &f, e) < 0)
+	if (rtnl_links(nl, ga_net_match_mac, &f, e) < 0)
 		return e->code;
 	return (int)f.index;
 }
@@ -164,29 +107,21 @@ static int ga_net_rename(struct nl *nl, uint32_t index, const char *name, struct
 
 struct ga_net_old_addrs {
 	uint32_t index;
-	struct buf found; /* struct ga_net_addr each */
+	struct buf found; /* struct rtnl_ip each */
 };
 
-static int ga_net_collect_addr(void *arg, const struct nl_message *m)
+static int ga_net_collect_addr(void *arg, const struct rtnl_addr *a)
 {
 	struct ga_net_old_addrs *old = arg;
-	const struct ifaddrmsg *i = m->head;
-	struct ga_net_addr addr = { .family = i->ifa_family, .prefix = i->ifa_prefixlen };
-	struct nl_attr a;
 
 	/* IPv6 link-local addresses are the kernel's doing, and neighbour discovery needs them. */
-	if (m->type != RTM_NEWADDR || i->ifa_index != old->index || i->ifa_scope == RT_SCOPE_LINK ||
-	    !(nl_attr_find(m->attrs, IFA_LOCAL, &a) || nl_attr_find(m->attrs, IFA_ADDRESS, &a)) ||
-	    a.len > sizeof addr.bytes)
-		return 0;
-	addr.len = (uint8_t)a.len;
-	memcpy(addr.bytes, a.data, a.len);
-	buf_add(&old->found, &addr, sizeof addr);
+	if ((uint32_t)a->index == old->index && a->scope != RT_SCOPE_LINK)
+		buf_add(&old->found, &a->ip, sizeof a->ip);
 	return 0;
 }
 
 static int ga_net_change_addr(struct nl *nl, uint16_t type, uint16_t flags, uint32_t index,
-			      const struct ga_net_addr *addr, struct err *e)
+			      const struct rtnl_ip *addr, struct err *e)
 {
 	struct ifaddrmsg head = { .ifa_family = addr->family,
 				  .ifa_prefixlen = addr->prefix,
@@ -202,11 +137,11 @@ static int ga_net_change_addr(struct nl *nl, uint16_t type, uint16_t flags, uint
 	return nl_do(nl, &b, sizeof head, NULL, NULL, e);
 }
 
-static int ga_net_parse_ip(const Types__IPAddress *ip, struct ga_net_addr *addr, struct err *e)
+static int ga_net_parse_ip(const Types__IPAddress *ip, struct rtnl_ip *addr, struct err *e)
 {
 	uint64_t prefix;
 
-	if (ga_net_parse_addr(ip->address, addr) < 0)
+	if (rtnl_ip_parse(ip->address, addr) < 0)
 		return err_set(e, -EINVAL, "address \"%.64s\"", ip->address);
 	if (*ip->mask) {
 		if (str_u64(ip->mask, 0, addr->len * 8u, &prefix) < 0)
@@ -220,21 +155,17 @@ static int ga_net_parse_ip(const Types__IPAddress *ip, struct ga_net_addr *addr,
 static int ga_net_set_addrs(struct nl *nl, uint32_t index, const Types__Interface *i, struct err *e)
 {
 	struct ga_net_old_addrs old = { .index = index };
-	struct ifaddrmsg head = { .ifa_index = index };
-	AUTO_BUF struct buf b = { 0 };
-	int r;
+	int r = rtnl_addrs(nl, ga_net_collect_addr, &old, e);
 
-	nl_begin(&b, RTM_GETADDR, 0, &head, sizeof head);
-	r = nl_dump(nl, &b, sizeof head, ga_net_collect_addr, &old, e);
-	for (size_t k = 0; r == 0 && k < old.found.len; k += sizeof(struct ga_net_addr)) {
-		struct ga_net_addr addr;
+	for (size_t k = 0; r == 0 && k < old.found.len; k += sizeof(struct rtnl_ip)) {
+		struct rtnl_ip addr;
 		memcpy(&addr, old.found.data + k, sizeof addr);
 		r = ga_net_change_addr(nl, RTM_DELADDR, 0, index, &addr, e);
 		r = r == -EADDRNOTAVAIL ? 0 : r; /* a secondary went with its primary */
 	}
 	buf_fini(&old.found);
 	for (size_t k = 0; r == 0 && k < i->n_ipaddresses; k++) {
-		struct ga_net_addr addr;
+		struct rtnl_ip addr;
 		r = ga_net_parse_ip(i->ipaddresses[k], &addr, e);
 		if (r == 0)
 			r = ga_net_change_addr(nl, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, index,
@@ -356,49 +287,42 @@ static char *ga_net_attr_text(const struct nl_message *m, uint16_t type)
 	return mem_strdup(text);
 }
 
-static int ga_net_add_link(void *arg, const struct nl_message *m)
+static int ga_net_add_link(void *arg, const struct rtnl_link *l)
 {
 	Grpc__Interfaces *list = arg;
-	const struct ifinfomsg *h = m->head;
 	Types__Interface *i;
-	struct nl_attr a;
 
-	if (m->type != RTM_NEWLINK || list->n_interfaces == GA_NET_MAX_LINKS)
+	if (list->n_interfaces == GA_NET_MAX_LINKS)
 		return 0;
 	i = mem_zalloc(sizeof *i);
 	types__interface__init(i);
-	i->name = ga_net_attr_text(m, IFLA_IFNAME);
-	i->device = mem_strdup(i->name);
-	i->raw_flags = h->ifi_flags;
-	if (nl_attr_find(m->attrs, IFLA_MTU, &a))
-		i->mtu = nl_attr_u32(&a);
-	if (nl_attr_find(m->attrs, IFLA_ADDRESS, &a) && a.len == 6)
-		i->hwaddr = mem_printf("%02x:%02x:%02x:%02x:%02x:%02x", a.data[0], a.data[1],
-				       a.data[2], a.data[3], a.data[4], a.data[5]);
+	i->name = mem_strdup(l->name);
+	i->device = mem_strdup(l->name);
+	i->raw_flags = l->flags;
+	i->mtu = l->mtu;
+	if (l->has_mac)
+		i->hwaddr = mem_printf("%02x:%02x:%02x:%02x:%02x:%02x", l->mac[0], l->mac[1], l->mac[2],
+				       l->mac[3], l->mac[4], l->mac[5]);
 	ga_net_grow(&list->interfaces, &list->n_interfaces, i);
 	return 0;
 }
 
-static int ga_net_add_address(void *arg, const struct nl_message *m)
+static int ga_net_add_address(void *arg, const struct rtnl_addr *a)
 {
-	const struct ifaddrmsg *h = m->head;
 	Grpc__Interfaces *list = arg;
-	AUTO_FREE char *name = ga_net_link_name(h->ifa_index);
+	AUTO_FREE char *name = ga_net_link_name((uint32_t)a->index);
+	char text[RTNL_IP_TEXT];
 	Types__IPAddress *ip;
-	struct nl_attr a;
 
-	if (m->type != RTM_NEWADDR ||
-	    !(nl_attr_find(m->attrs, IFA_LOCAL, &a) || nl_attr_find(m->attrs, IFA_ADDRESS, &a)))
-		return 0;
 	for (size_t k = 0; k < list->n_interfaces; k++) {
 		Types__Interface *i = list->interfaces[k];
 		if (strcmp(i->name, name) != 0 || i->n_ipaddresses == GA_NET_MAX_ROUTES)
 			continue;
 		ip = mem_zalloc(sizeof *ip);
 		types__ipaddress__init(ip);
-		ip->family = h->ifa_family == AF_INET6 ? TYPES__IPFAMILY__v6 : TYPES__IPFAMILY__v4;
-		ip->address = ga_net_addr_text(h->ifa_family, &a, -1);
-		ip->mask = mem_printf("%u", h->ifa_prefixlen);
+		ip->family = a->ip.family == AF_INET6 ? TYPES__IPFAMILY__v6 : TYPES__IPFAMILY__v4;
+		ip->address = mem_strdup(rtnl_ip_text(&a->ip, false, text));
+		ip->mask = mem_printf("%u", a->ip.prefix);
 		ga_net_grow(&i->ipaddresses, &i->n_ipaddresses, ip);
 	}
 	return 0;
@@ -407,9 +331,6 @@ static int ga_net_add_address(void *arg, const struct nl_message *m)
 void ga_net_list_interfaces(struct ttrpc_call *call)
 {
 	Grpc__Interfaces *list = mem_zalloc(sizeof *list);
-	struct ifinfomsg link = { 0 };
-	struct ifaddrmsg addr = { 0 };
-	AUTO_BUF struct buf b = { 0 };
 	struct err e = { 0 };
 	struct nl nl;
 	int r;
@@ -417,11 +338,9 @@ void ga_net_list_interfaces(struct ttrpc_call *call)
 	grpc__interfaces__init(list);
 	r = nl_open(&nl, NETLINK_ROUTE, &e);
 	if (r == 0) {
-		nl_begin(&b, RTM_GETLINK, 0, &link, sizeof link);
-		r = nl_dump(&nl, &b, sizeof link, ga_net_add_link, list, &e);
-		nl_begin(&b, RTM_GETADDR, 0, &addr, sizeof addr);
+		r = rtnl_links(&nl, ga_net_add_link, list, &e);
 		if (r == 0)
-			r = nl_dump(&nl, &b, sizeof addr, ga_net_add_address, list, &e);
+			r = rtnl_addrs(&nl, ga_net_add_address, list, &e);
 		nl_close(&nl);
 	}
 	if (r < 0)

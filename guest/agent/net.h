@@ -23,15 +23,3 @@ INTERNAL void ga_net_add_neighbors(struct ttrpc_call *call, const Grpc__ARPNeigh
 /* Counters of every link but loopback, for StatsContainer; *out and *n as protobuf-c has lists, on
  * the heap. */
 INTERNAL void ga_net_stats(Grpc__NetworkStats ***out, size_t *n);
-
-/* An address of either family in network order. */
-struct ga_net_addr {
-	uint8_t family; /* AF_INET, AF_INET6; 0 = none */
-	uint8_t bytes[16], len;
-	uint8_t prefix; /* bits */
-};
-
-/* "10.0.0.1" or "10.0.0.0/8"; without a slash the prefix is the whole address. Pure. */
-INTERNAL MUST_USE int ga_net_parse_addr(const char *text, struct ga_net_addr *out);
-/* "02:42:ac:11:00:02". Pure. */
-INTERNAL MUST_USE int ga_net_parse_mac(const char *text, uint8_t mac[6]);

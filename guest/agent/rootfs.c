@@ -181,6 +181,8 @@ static int ga_rootfs_mount_one(const struct ga_rootfs *r, const Grpc__Mount *m, 
 	    ga_idmap_apply(mount_fd, opts.idmap_rec, m, r->spec->linux, e) < 0)
 		return e->code;
 	target = ga_mount_target(r->fd, m->destination, S_ISDIR(st.st_mode), e);
+	if (target == -EROFS && opts.no_fail)
+		return 0;
 	if (target < 0 || ga_rootfs_check_target(target, m, e) < 0)
 		return e->code;
 	if (opts.copy_up && !opts.bind && ga_copyup(r->fd, m->destination, mount_fd, e) < 0)

@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 
 #include "amalgam/base/mem.h"
-#include "amalgam/base/nl.h"
+#include "amalgam/base/rtnl.h"
 #include "amalgam/base/str.h"
 #include "guest/agent/rpc.h"
 
@@ -83,6 +83,8 @@ static int ga_route_collect(void *arg, const struct nl_message *m)
 	r->family = h->rtm_family == AF_INET6 ? TYPES__IPFAMILY__v6 : TYPES__IPFAMILY__v4;
 	r->flags = h->rtm_flags;
 	r->mtu = ga_route_mtu(m);
+	if (nl_attr_find(m->attrs, RTA_PRIORITY, &a))
+		r->metric = nl_attr_u32(&a);
 	l->routes.routes =
 		mem_realloc(l->routes.routes, (l->routes.n_routes + 1) * sizeof *l->routes.routes);
 	l->routes.routes[l->routes.n_routes++] = r;
@@ -164,9 +166,9 @@ static int ga_route_delete_all(struct nl *nl, struct err *e)
 static int ga_route_put_addr(struct buf *b, uint16_t type, const char *text, uint8_t family,
 			     uint8_t *prefix, struct err *e)
 {
-	struct ga_net_addr addr;
+	struct rtnl_ip addr;
 
-	if (ga_net_parse_addr(text, &addr) < 0 || (family && addr.family != family))
+	if (rtnl_ip_parse(text, &addr) < 0 || (family && addr.family != family))
 		return err_set(e, -EINVAL, "address \"%.64s\"", text);
 	if (prefix)
 		*prefix = addr.prefix;
@@ -204,6 +206,8 @@ static int ga_route_add(struct nl *nl, const Types__Route *r, struct err *e)
 	/* Now that the length of the destination is known. */
 	memcpy(b.data + NLMSG_HDRLEN, &head, sizeof head);
 	nl_put_u32(&b, RTA_OIF, index);
+	if (r->metric)
+		nl_put_u32(&b, RTA_PRIORITY, r->metric);
 	if (r->mtu) {
 		at = nl_nest(&b, RTA_METRICS);
 		nl_put_u32(&b, RTAX_MTU, r->mtu);
@@ -254,10 +258,10 @@ static int ga_route_add_neighbor(struct nl *nl, const Types__ARPNeighbor *n, str
 {
 	struct ndmsg head = { .ndm_state = NUD_PERMANENT };
 	AUTO_BUF struct buf b = { 0 };
-	struct ga_net_addr addr;
+	struct rtnl_ip addr;
 	uint8_t mac[6];
 
-	if (!n->toipaddress || ga_net_parse_addr(n->toipaddress->address, &addr) < 0)
+	if (!n->toipaddress || rtnl_ip_parse(n->toipaddress->address, &addr) < 0)
 		return err_set(e, -EINVAL, "neighbour without a valid address");
 	head.ndm_family = addr.family;
 	head.ndm_ifindex = (int)if_nametoindex(n->device);
@@ -267,7 +271,7 @@ static int ga_route_add_neighbor(struct nl *nl, const Types__ARPNeighbor *n, str
 	if (!head.ndm_ifindex)
 		return err_set(e, -ENODEV, "neighbour %s: no interface \"%.32s\"",
 			       n->toipaddress->address, n->device);
-	if (*n->lladdr && ga_net_parse_mac(n->lladdr, mac) < 0)
+	if (*n->lladdr && rtnl_mac_parse(n->lladdr, mac) < 0)
 		return err_set(e, -EINVAL, "neighbour %s: hardware address \"%.32s\"",
 			       n->toipaddress->address, n->lladdr);
 	nl_begin(&b, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof head);

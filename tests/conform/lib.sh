@@ -166,6 +166,7 @@ set_up() {
 	# umount(8) makes the first
 	mkdir -p $WORK/bin $CD /run/mount /run/containerd/fifo
 	losetup -f >/dev/null 2>&1 # makes /dev/loop*
+	ip netns add x && ip netns delete x # makes /run/netns
 	cp "$TOOLS"/bin/* $WORK/bin/
 	cp build/spore $WORK/spore
 	cp -a "$IMAGES/root" $WORK/root

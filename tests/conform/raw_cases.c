@@ -331,7 +331,8 @@ static void case_create_missing(void)
 			"\"args\":[\"nonesuch\"],\"env\":[\"PATH=/bin\"],"
 		  "\"cwd\":\"/\"},\"root\":{\"path\":\"rootfs\"},"
 			"\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"}],"
-		  "\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"mount\"}]}}");
+		  "\"linux\":{\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"mount\"},"
+			"{\"type\":\"network\"}]}}");
 	raw_start("c1");
 	raw_connect_call("c1");
 	see("%d", raw_create("c1", NULL, NULL));

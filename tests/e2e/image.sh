@@ -6,12 +6,13 @@ cd "$(dirname "$0")/../.."
 mkdir -p build/e2e
 
 out=build/e2e/busybox
-[ $out.ext4 -nt tests/e2e/image.sh ] && [ $out.ext4 -nt tests/e2e/probe.c ] && [ -e $out.erofs ] && exit
+[ $out.ext4 -nt tests/e2e/image.sh ] && [ $out.ext4 -nt tests/e2e/probe.c ] && [ -e $out.erofs ] && [ -e build/e2e/probe ] && exit
 root=build/e2e-root
 rm -rf $root
 mkdir -p $root/{bin,etc,tmp,root,home/user,proc,sys,dev,run,var/log}
 chmod 1777 $root/tmp
 musl-gcc -static -s -O2 -Wall -Wextra -Werror -o $root/bin/probe tests/e2e/probe.c
+cp $root/bin/probe build/e2e/probe # for the other end of a wire
 cp /bin/busybox $root/bin/
 for applet in $(/bin/busybox --list); do
 	[ "$applet" = busybox ] || ln -sf busybox $root/bin/"$applet"

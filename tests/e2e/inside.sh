@@ -7,6 +7,7 @@ ONLY=${1-}
 WORK=/tmp/e2e
 mkdir -p $WORK /run/mount # umount(8) makes the latter
 losetup -f >/dev/null 2>&1 # makes /dev/loop*
+ip netns add x && ip netns delete x # makes /run/netns
 cp build/spore build/e2e/busybox.* $WORK/
 . tests/e2e/lib.sh
 for FILE in tests/e2e/cases/*.sh; do

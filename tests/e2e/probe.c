@@ -1,5 +1,6 @@
 /* probe.c - what the end-to-end tests ask of a guest and busybox cannot say. Static, in the image. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -217,6 +218,49 @@ static const struct {
 	{ "eat", probe_eat },
 };
 
+/* --- datagrams ------------------------------------------------------------------------------------ */
+
+static unsigned char probe_datagram[65536];
+
+/* Send the first datagram that comes to the port back to where it is from. */
+static int probe_udp_echo(const char *port)
+{
+	struct sockaddr_in6 from, me = { .sin6_family = AF_INET6 };
+	int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+	socklen_t len = sizeof from;
+	ssize_t n;
+
+	me.sin6_port = htons((unsigned short)atoi(port));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&me, sizeof me) < 0)
+		return 1;
+	n = recvfrom(fd, probe_datagram, sizeof probe_datagram, 0, (struct sockaddr *)&from, &len);
+	return n < 0 || sendto(fd, probe_datagram, (size_t)n, 0, (struct sockaddr *)&from, len) != n;
+}
+
+/* Ask it with so many bytes; IPv4 addresses as ::ffff:10.0.0.1. */
+static int probe_udp_ask(const char *address, const char *port, const char *bytes)
+{
+	struct sockaddr_in6 to = { .sin6_family = AF_INET6, .sin6_port = htons((unsigned short)atoi(port)) };
+	struct timeval limit = { .tv_sec = 5 };
+	int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+	static unsigned char sent[sizeof probe_datagram];
+	size_t n = (size_t)atoi(bytes);
+
+	for (size_t i = 0; i < n; i++)
+		sent[i] = (unsigned char)(i * 7 + i / 256);
+	if (fd < 0 || inet_pton(AF_INET6, address, &to.sin6_addr) != 1 || n > sizeof sent ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0)
+		return 1;
+	if (sendto(fd, sent, n, 0, (struct sockaddr *)&to, sizeof to) != (ssize_t)n ||
+	    recv(fd, probe_datagram, sizeof probe_datagram, 0) != (ssize_t)n ||
+	    memcmp(sent, probe_datagram, n) != 0) {
+		printf("udp %s: %s\n", bytes, strerror(errno));
+		return 1;
+	}
+	printf("udp %s ok\n", bytes);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -227,6 +271,10 @@ int main(int argc, char **argv)
 		return probe_crash();
 	if (!strcmp(what, "sleep"))
 		return pause();
+	if (!strcmp(what, "udp-echo") && argc > 2)
+		return probe_udp_echo(argv[2]);
+	if (!strcmp(what, "udp-ask") && argc > 4)
+		return probe_udp_ask(argv[2], argv[3], argv[4]);
 	for (unsigned i = 0; argc > 2 && i < sizeof probe_files / sizeof *probe_files; i++)
 		if (!strcmp(what, probe_files[i].name))
 			return probe_files[i].run(argv[2]);

@@ -408,6 +408,21 @@ void vdev_signal(struct vdev *d, unsigned q)
 		vmmio_interrupt(d->slot, VMMIO_INT_VRING);
 }
 
+int vdev_kick_fd(const struct vdev *d)
+{
+	return d->slot->kick_fd;
+}
+
+void vdev_hear_kicks(struct vdev *d, bool yes)
+{
+	watch_want(&d->slot->kick, yes ? EPOLLIN : 0);
+}
+
+void vdev_interrupt(struct vdev *d)
+{
+	vmmio_interrupt(d->slot, VMMIO_INT_VRING);
+}
+
 void vdev_config_changed(struct vdev *d)
 {
 	d->slot->generation++;

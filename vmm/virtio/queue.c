@@ -136,17 +136,29 @@ void vq_unpop(struct vq *q)
 	q->next_avail--;
 }
 
-int vq_push(struct vq *q, uint16_t head, uint32_t written)
+int vq_fill(struct vq *q, uint16_t i, uint16_t head, uint32_t written)
 {
 	struct vq_used_elem el = { head, written };
 
 	if (!q->ready) /* reset while the request was in flight: nobody waits for it */
 		return 0;
-	if (gmem_write(q->mem, vq_used_ring(q, q->next_used), &el, sizeof el) < 0)
-		return -EFAULT;
-	q->next_used++;
-	/* Release: the element is visible before the index that announces it. */
+	return gmem_write(q->mem, vq_used_ring(q, (uint16_t)(q->next_used + i)), &el, sizeof el);
+}
+
+int vq_publish(struct vq *q, uint16_t n)
+{
+	if (!q->ready)
+		return 0;
+	q->next_used = (uint16_t)(q->next_used + n);
+	/* Release: the elements are visible before the index that announces them. */
 	return gmem_store16(q->mem, vq_used_idx(q), q->next_used);
+}
+
+int vq_push(struct vq *q, uint16_t head, uint32_t written)
+{
+	int r = vq_fill(q, 0, head, written);
+
+	return r < 0 ? r : vq_publish(q, 1);
 }
 
 bool vq_should_signal(struct vq *q)

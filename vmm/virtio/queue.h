@@ -42,11 +42,15 @@ INTERNAL MUST_USE int vq_check(const struct vq *q);
  * than `num` entries published, -E2BIG more than VQ_MAX_IOV segments or 4 GiB. */
 INTERNAL MUST_USE int vq_pop(struct vq *q, struct vq_chain *c);
 
-/* The chain just popped cannot be served here: the next vq_pop() shall find it again. */
+/* The chain popped last cannot be served here: the next vq_pop() shall find it again. */
 INTERNAL void vq_unpop(struct vq *q);
 
 /* Give a chain back with `written` bytes written into its device-writable part. 0 or -EFAULT. */
 INTERNAL MUST_USE int vq_push(struct vq *q, uint16_t head, uint32_t written);
+/* The same in two steps, for chains the driver must see come back together: fill the i-th one (i < num),
+ * then publish all n. 0 or -EFAULT. */
+INTERNAL MUST_USE int vq_fill(struct vq *q, uint16_t i, uint16_t head, uint32_t written);
+INTERNAL MUST_USE int vq_publish(struct vq *q, uint16_t n);
 
 /* After one or more pushes: must the driver be interrupted? (2.7.7; remembers that it was.) */
 INTERNAL bool vq_should_signal(struct vq *q);

@@ -97,6 +97,11 @@ INTERNAL void vdev_unlock(struct vdev *d);
 /* Interrupt the driver if it wants to know about what was pushed to queue q (used buffer
  * notification). Any thread; lock held. */
 INTERNAL void vdev_signal(struct vdev *d, unsigned q);
+/* For a device whose queues somebody else serves. The eventfd that becomes readable with a kick of any queue;
+ * do kicks come here, too (loop thread); interrupt the driver, whatever it wants (any thread). Lock held. */
+INTERNAL MUST_USE int vdev_kick_fd(const struct vdev *d);
+INTERNAL void vdev_hear_kicks(struct vdev *d, bool yes);
+INTERNAL void vdev_interrupt(struct vdev *d);
 /* Configuration change notification; bumps ConfigGeneration. Any thread; lock held. */
 INTERNAL void vdev_config_changed(struct vdev *d);
 /* The guest broke a rule: DEVICE_NEEDS_RESET (2.1.1). Queues are ignored until the driver resets.

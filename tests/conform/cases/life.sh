@@ -105,9 +105,12 @@ t "ps lists the processes, the task's own pid among them, and the exec's id" lif
 life_net() {
 	up c1 -- sleep 1000
 	that [ "$(readlink "/proc/$(pid_of c1)/ns/net")" != "$(readlink /proc/self/ns/net)" ]
-	up c2 --net-host -- sleep 1000
-	that [ "$(readlink "/proc/$(pid_of c2)/ns/net")" = "$(readlink /proc/self/ns/net)" ]
-	see run --net-host $BB c3 sh -c 'ip -o link | grep -c lo:'
+	ip netns add c2
+	up c2 --with-ns network:/run/netns/c2 -- sleep 1000
+	that [ "$(readlink "/proc/$(pid_of c2)/ns/net")" = "net:[$(stat -Lc %i /run/netns/c2)]" ]
+	see run $BB c3 sh -c 'ip -o link | grep -c lo:'
+	down c2
+	ip netns delete c2
 }
 t "the task's pid is in the container's network namespace" life_net
 

@@ -27,6 +27,27 @@ TEST(config_text_is_read_as_a_file_would_be)
 	CHECK_EQ(tconf_parse(&c, "[hypervisor.spore]\nenable_annotations = \"all\"\n", &e), -EINVAL);
 }
 
+TEST(config_of_the_network_has_katas_names)
+{
+	struct config c;
+	struct err e = { 0 };
+
+	CHECK_EQ(tconf_parse(&c, "", &e), 0);
+	CHECK_STR(c.internetworking_model, "tcfilter");
+	CHECK_STR(c.dan_conf, "/run/kata-containers/dans");
+	CHECK(!c.disable_new_netns && !c.disable_vhost_net && !c.rx_rate_limiter_max_rate);
+	config_fini(&c);
+	CHECK_EQ(tconf_parse(&c,
+			     "[hypervisor.spore]\ndisable_vhost_net = true\ntx_rate_limiter_max_rate = 1000\n"
+			     "[runtime]\ninternetworking_model = \"none\"\ndisable_new_netns = true\n", &e), 0);
+	CHECK(c.disable_vhost_net && c.disable_new_netns);
+	CHECK_EQ(c.tx_rate_limiter_max_rate, 1000);
+	CHECK_STR(c.internetworking_model, "none");
+	config_fini(&c);
+	CHECK_EQ(tconf_parse(&c, "[runtime]\ninternetworking_model = \"macvtap\"\n", &e), -EINVAL);
+	CHECK_HAS(e.msg, "internetworking_model: must be \"tcfilter\" or \"none\"");
+}
+
 TEST(config_annotations_are_refused_unless_an_expression_matches_all_of_the_name)
 {
 	struct config c;

@@ -312,7 +312,8 @@ static const struct {
 	  "6 devicePath s; 7 type s; 8 raw_flags u32" },
 	{ &types__route__descriptor,
 	  "1 dest s; 2 gateway s; 3 device s; 4 source s; 5 scope u32; "
-	  "6 family IPFamily; 7 flags u32; 8 mtu u32" },
+	  "6 family IPFamily; 7 flags u32; 8 mtu u32; "
+	  "100 metric u32" },
 	{ &types__arpneighbor__descriptor,
 	  "1 toIPAddress IPAddress; 2 device s; 3 lladdr s; 4 state i32; 5 flags i32" },
 	{ &grpc__check_request__descriptor,

@@ -77,8 +77,9 @@ TEST(ga_mount_bind_and_friends_are_flags)
 	struct ga_mount_opts o = mount_parsed("rbind,tmpcopyup,remount,ridmap");
 
 	CHECK(o.bind && o.bind_rec && o.copy_up && o.remount && o.idmap && o.idmap_rec);
-	o = mount_parsed("bind,idmap");
-	CHECK(o.bind && !o.bind_rec && o.idmap && !o.idmap_rec);
+	CHECK(!o.no_fail);
+	o = mount_parsed("bind,idmap,nofail");
+	CHECK(o.bind && !o.bind_rec && o.idmap && !o.idmap_rec && o.no_fail && !o.data.len);
 }
 
 TEST(ga_mount_bounds_the_number_of_propagation_options)

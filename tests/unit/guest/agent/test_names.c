@@ -111,50 +111,6 @@ TEST(ga_container_id_is_a_name)
 	CHECK(!ga_container_id_is_valid("\xc3\xa9"));
 }
 
-TEST(ga_net_parse_addr_of_both_families)
-{
-	static const struct {
-		const char *text;
-		int r;
-		unsigned family, len, prefix;
-	} rows[] = {
-		{ "10.0.0.1", 0, AF_INET, 4, 32 },
-		{ "10.0.0.0/8", 0, AF_INET, 4, 8 },
-		{ "0.0.0.0/0", 0, AF_INET, 4, 0 },
-		{ "::1", 0, AF_INET6, 16, 128 },
-		{ "fd00::/8", 0, AF_INET6, 16, 8 },
-		{ "10.0.0.1/33", -EINVAL, 0, 0, 0 },
-		{ "fd00::/129", -EINVAL, 0, 0, 0 },
-		{ "10.0.0", -EINVAL, 0, 0, 0 },
-		{ "", -EINVAL, 0, 0, 0 },
-		{ "10.0.0.1/", -EINVAL, 0, 0, 0 },
-		{ "10.0.0.1/-1", -EINVAL, 0, 0, 0 },
-		{ "1:2:3:4:5:6:7:8:9:1:2:3:4:5:6:7:8:9:1:2:3:4:5:6:7:8", -EINVAL, 0, 0, 0 },
-	};
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct ga_net_addr a;
-		test_note("%s", rows[i].text);
-		CHECK_EQ(ga_net_parse_addr(rows[i].text, &a), rows[i].r);
-		if (rows[i].r < 0)
-			continue;
-		CHECK_EQ(a.family, rows[i].family);
-		CHECK_EQ(a.len, rows[i].len);
-		CHECK_EQ(a.prefix, rows[i].prefix);
-	}
-}
-
-TEST(ga_net_parse_mac_is_six_bytes)
-{
-	uint8_t mac[6];
-
-	CHECK_EQ(ga_net_parse_mac("02:42:ac:11:00:0f", mac), 0);
-	CHECK_MEM(mac, "\x02\x42\xac\x11\x00\x0f", 6);
-	CHECK_EQ(ga_net_parse_mac("02:42:ac:11:00", mac), -EINVAL);
-	CHECK_EQ(ga_net_parse_mac("02:42:ac:11:00:02:03", mac), -EINVAL);
-	CHECK_EQ(ga_net_parse_mac("zz:42:ac:11:00:02", mac), -EINVAL);
-	CHECK_EQ(ga_net_parse_mac("", mac), -EINVAL);
-}
-
 TEST(ga_copyfile_stays_below_its_base)
 {
 	CHECK_STR(ga_copyfile_below("/run/kata-containers/a/b"), "a/b");

@@ -566,3 +566,25 @@ TEST(vq_a_chain_of_nothing_copies_nothing)
 	CHECK_EQ(vq_push(&q, tvq_chain.head, 0), 0);
 	vqr_fini(&r);
 }
+
+TEST(vq_chains_filled_in_advance_come_back_together)
+{
+	struct vqr r;
+	struct vq q;
+
+	vqr_init(&r, VQR_RAM);
+	q = vqr_queue(&r, 0, 4);
+	q.next_used = 3; /* and across the end of the ring */
+	CHECK_EQ(vq_fill(&q, 0, 1, 10), 0);
+	CHECK_EQ(vq_fill(&q, 1, 2, 20), 0);
+	CHECK_EQ(vqr_used_idx(&r, 0), 0);
+	CHECK_EQ(vq_publish(&q, 2), 0);
+	CHECK_EQ(vqr_used_idx(&r, 0), 5);
+	CHECK_EQ(vqr_used(&r, 0, 3).id, 1);
+	CHECK_EQ(vqr_used(&r, 0, 4).len, 20);
+	q.ready = false;
+	CHECK_EQ(vq_fill(&q, 0, 3, 30), 0);
+	CHECK_EQ(vq_publish(&q, 1), 0);
+	CHECK_EQ(vqr_used_idx(&r, 0), 5);
+	vqr_fini(&r);
+}
