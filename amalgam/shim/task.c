@@ -423,22 +423,36 @@ TASK_RPC(task_exec, Ctd__ExecProcessRequest)
 /* --- running ---------------------------------------------------------------------------------- */
 
 /* An exec that was cut short has no state to be paused in: SIGKILL thaws (PROTOCOL.agent section 3). */
+struct task_killing {
+	struct ttrpc_call *call;
+	struct shim *shim;
+	char *thaws; /* the container that is not paused any more if the agent agrees, or NULL */
+};
+
 static void task_on_killed(void *arg, const struct ttrpc_result *res)
 {
-	struct ttrpc_call *call = arg;
+	struct task_killing *op = arg;
+	struct shim_container *c = op->thaws ? shim_container_find(op->shim, op->thaws, NULL) : NULL;
 
+	if (res->code == TTRPC_OK && c && c->paused) {
+		c->paused = false;
+		pod_note(op->shim);
+	}
 	if (res->code == TTRPC_OK)
-		task_reply_empty(call);
+		task_reply_empty(op->call);
 	else if (res->code == TTRPC_NOT_FOUND || task_lost_guest(res))
-		ttrpc_fail(call, TTRPC_NOT_FOUND, "process already finished: not found");
+		ttrpc_fail(op->call, TTRPC_NOT_FOUND, "process already finished: not found");
 	else
-		task_fail_with(call, res);
+		task_fail_with(op->call, res);
+	free(op->thaws);
+	free(op);
 }
 
 TASK_RPC(task_kill, Ctd__KillRequest)
 {
 	struct shim_proc *p = shim_proc_find(s, rq->id, rq->exec_id, call);
 	Grpc__SignalProcessRequest ask = GRPC__SIGNAL_PROCESS_REQUEST__INIT;
+	struct task_killing *op;
 
 	if (!p)
 		return;
@@ -455,15 +469,17 @@ TASK_RPC(task_kill, Ctd__KillRequest)
 		ttrpc_fail(call, TTRPC_FAILED_PRECONDITION, "process not created: failed precondition");
 		return;
 	}
+	op = mem_zalloc(sizeof *op);
+	*op = (struct task_killing){ .call = call, .shim = s };
 	/* The agent thaws a container that it kills, not one of whose execs it kills one. */
 	if (!*p->exec_id && p->ctr->paused && rq->signal == SIGKILL)
-		p->ctr->paused = false;
+		op->thaws = mem_strdup(p->ctr->id);
 	ask.container_id = p->ctr->id;
 	ask.exec_id = p->exec_id;
 	ask.signal = rq->signal;
 	ask.all = rq->all;
 	agent_ask(task_agent(s), "SignalProcess", &ask, &grpc__empty__descriptor, AGENT_LIMIT_NS,
-		  task_on_killed, call);
+		  task_on_killed, op);
 }
 
 /* Pause freezes processes and leaves the machine running, also when nothing in it is left to run: what they
